@@ -1,0 +1,1 @@
+//! The source Postgres: connection, slot, publication, COPY and the change stream

@@ -1,0 +1,2 @@
+//! The duckfeeder binary.
+fn main() {}

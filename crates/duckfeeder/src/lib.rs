@@ -1,0 +1,1 @@
+//! Streams every change of a Postgres database into a DuckLake

@@ -1,0 +1,1 @@
+//! The pipeline: from the replication stream to one catalog commit per epoch

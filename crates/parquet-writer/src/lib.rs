@@ -1,0 +1,1 @@
+//! Typed columns to Parquet bytes, with exact statistics per column

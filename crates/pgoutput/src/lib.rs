@@ -1,0 +1,1 @@
+//! Decodes and encodes the messages of Postgres logical replication (pgoutput)

@@ -1,0 +1,1 @@
+//! Object storage for immutable files: create-only puts, multipart uploads, one conformance suite
