@@ -1,0 +1,228 @@
+//! What a feeder is asked to do: plain data. Parsing files, flags and environment is the caller's business.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use cdc_source::{Endpoint, PublicationName, SlotName};
+
+/// Everything one feeder needs to know, apart from the object store.
+#[derive(Clone, Debug)]
+pub struct FeederConfig {
+    /// The feeder's name: its row in the control tables, and the default of slot and publication.
+    pub name: FeederName,
+    /// The database whose changes are fed.
+    pub source: SourceConfig,
+    /// Which tables, in order: an exact name beats a glob, a later rule beats an earlier one.
+    pub tables: Vec<TableRule>,
+    /// Where the lake's metadata lives.
+    pub catalog: CatalogConfig,
+    /// What happens to what cannot be fed.
+    pub policy: Policy,
+    /// When an epoch is sealed.
+    pub flush: FlushConfig,
+    /// The bounds of the process.
+    pub limits: Limits,
+}
+
+/// A feeder's name: 1 to 40 of `a-z`, `0-9` and `_`, so that slot and publication names fit 63 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FeederName(String);
+
+impl FeederName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when it is empty, longer than 40 bytes or has another character.
+    pub fn parse(name: &str) -> Result<Self, InvalidName> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || name.len() > 40 || !name.chars().all(allowed) {
+            return Err(InvalidName(name.to_owned()));
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FeederName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name that is not a feeder name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a feeder name: use 1 to 40 of a-z, 0-9 and _")]
+pub struct InvalidName(String);
+
+/// The source database and how it is read.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// How to reach it.
+    pub endpoint: Endpoint,
+    /// The replication slot, `duckfeeder_<name>` unless given.
+    pub slot: SlotName,
+    /// The publication, `duckfeeder_<name>` unless given. Tables without a replica identity go into `<publication>_ins`.
+    pub publication: PublicationName,
+    /// Whether the feeder makes and alters the publication. When false it uses what is there and says what is missing.
+    pub manage_publication: bool,
+    /// What to do with tables that have no replica identity.
+    pub keyless: KeylessPolicy,
+    /// How `numeric` without a precision is stored.
+    pub numeric: NumericMapping,
+    /// Whether existing rows are copied first.
+    pub backfill: BackfillMode,
+}
+
+/// What to do with a table whose updates Postgres would refuse to publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum KeylessPolicy {
+    /// Publish its inserts and truncates while its statistics show no update or delete.
+    #[default]
+    Auto,
+    /// Refuse it.
+    Refuse,
+    /// Publish its inserts and truncates whatever its statistics show.
+    Inserts,
+}
+
+/// How an unbounded `numeric` column is stored in the lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum NumericMapping {
+    /// As text, without loss.
+    #[default]
+    Varchar,
+    /// As a decimal; a value that does not fit is unrepresentable.
+    Decimal {
+        /// Digits in all, 1 to 38.
+        precision: u8,
+        /// Digits after the point, at most `precision`.
+        scale: u8,
+    },
+    /// As a double: the nearest one.
+    Float64,
+}
+
+/// Whether existing rows of a table are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum BackfillMode {
+    /// Once, before the table counts as streaming.
+    #[default]
+    Initial,
+    /// Not at all: the changelog begins at the slot's consistent point.
+    Never,
+}
+
+/// One `[[tables]]` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableRule {
+    /// `schema.table`; both parts may hold the globs `*` and `?`.
+    pub source: String,
+    /// False takes matching tables out again.
+    pub enabled: bool,
+    /// Schema in the lake; `raw` unless given.
+    pub target_schema: Option<String>,
+    /// Table in the lake; the source table's name unless given.
+    pub target_table: Option<String>,
+    /// Columns kept out of publication, copy and lake.
+    pub exclude_columns: Vec<String>,
+    /// Row filter, in publication and copy.
+    pub row_filter: Option<String>,
+    /// Overrides [`SourceConfig::backfill`].
+    pub backfill: Option<BackfillMode>,
+    /// Overrides [`SourceConfig::numeric`] for the named columns.
+    pub numeric: BTreeMap<String, NumericMapping>,
+}
+
+impl TableRule {
+    /// A rule that only selects.
+    pub fn new(source: impl Into<String>) -> Self {
+        Self {
+            source: source.into(),
+            enabled: true,
+            target_schema: None,
+            target_table: None,
+            exclude_columns: Vec::new(),
+            row_filter: None,
+            backfill: None,
+            numeric: BTreeMap::new(),
+        }
+    }
+}
+
+/// Where the lake's metadata and the control tables live.
+#[derive(Clone, Debug)]
+pub struct CatalogConfig {
+    /// How to reach the catalog database.
+    pub endpoint: Endpoint,
+    /// Schema of the `ducklake_*` tables.
+    pub metadata_schema: String,
+    /// Whether the control tables are created and migrated at start.
+    pub migrate: bool,
+}
+
+/// What happens to what cannot be fed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Policy {
+    /// A deterministic error of one table.
+    pub on_table_error: OnTableError,
+}
+
+/// What a deterministic error of one table does to the others (rule 7 of ARCHITECTURE.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnTableError {
+    /// The table goes to state `error`, the others go on; `resync` is the way out.
+    #[default]
+    Isolate,
+    /// The feeder stops acknowledging and waits.
+    Hold,
+}
+
+/// When an epoch is sealed: whichever comes first.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushConfig {
+    /// Age of its first row.
+    pub interval: Duration,
+    /// Rows over all tables.
+    pub max_rows: u64,
+    /// Bytes buffered over all tables.
+    pub max_bytes: u64,
+}
+
+impl Default for FlushConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            max_rows: 1_000_000,
+            max_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The bounds of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Budget in bytes for rows that are buffered or being encoded.
+    pub memory: u64,
+    /// Retained WAL, in bytes, above which the feeder calls itself unhealthy.
+    pub max_lag_bytes: u64,
+    /// How long a stop may take before it gives up waiting for the last commit.
+    pub shutdown_timeout: Duration,
+    /// Parallel connections of a first copy.
+    pub copy_workers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 512 << 20,
+            max_lag_bytes: 10 << 30,
+            shutdown_timeout: Duration::from_secs(30),
+            copy_workers: 2,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The one error type of the feeder, and what an operator can do about it.
+
+use std::fmt;
+
+/// Where an error belongs; decides retry and exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FeederErrorKind {
+    /// The configuration is wrong or does not fit the databases.
+    Config,
+    /// The source Postgres.
+    Source,
+    /// Changes between the checkpoint and the slot are lost; never resumed over (I12).
+    Gap,
+    /// The catalog Postgres or the lake in it.
+    Catalog,
+    /// The object store.
+    Storage,
+    /// Another feeder of this name took over, or runs already (I8).
+    Fenced,
+    /// A value or a message that could not be decoded or encoded.
+    Data,
+    /// A defect of duckfeeder itself.
+    Internal,
+}
+
+/// An error of the feeder: its kind, the object it is about, and a remedy where one is known.
+pub struct FeederError {
+    kind: FeederErrorKind,
+    transient: bool,
+    message: String,
+    remedy: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl FeederError {
+    /// A permanent error: trying again without a change would fail again.
+    pub fn permanent(kind: FeederErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            transient: false,
+            message: message.into(),
+            remedy: None,
+            source: None,
+        }
+    }
+
+    /// An error that may pass by itself.
+    pub fn transient(kind: FeederErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            transient: true,
+            ..Self::permanent(kind, message)
+        }
+    }
+
+    /// Adds what the operator can do.
+    #[must_use]
+    pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Where the error belongs.
+    pub fn kind(&self) -> FeederErrorKind {
+        self.kind
+    }
+
+    /// Whether trying again may help. Errors are transient unless proven permanent.
+    pub fn is_transient(&self) -> bool {
+        self.transient
+    }
+
+    /// What the operator can do, where that is known.
+    pub fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+}
+
+impl fmt::Display for FeederError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for FeederError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FeederError")
+            .field("kind", &self.kind)
+            .field("transient", &self.transient)
+            .field("message", &self.message)
+            .field("remedy", &self.remedy)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for FeederError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
