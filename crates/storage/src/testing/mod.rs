@@ -1,0 +1,5 @@
+//! The conformance suite ([`conformance`]), and a store that fails on demand ([`FaultStorage`]).
+
+mod fault;
+
+pub use self::fault::{Fault, FaultStorage, Hold, Moment};
