@@ -1,0 +1,327 @@
+//! The error of this crate, and the one place where database errors are understood.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::HookError;
+
+/// What went wrong; see [`CatalogError`] for the object and the cause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CatalogErrorKind {
+    /// The metadata schema holds no lake.
+    NoLake,
+    /// The lake has another format version than [`FORMAT_VERSION`](crate::FORMAT_VERSION).
+    WrongVersion {
+        /// The version that the catalog names.
+        found: String,
+    },
+    /// The lake keeps its files at another place than the caller wants.
+    DataPathMismatch {
+        /// The path stored in the catalog.
+        catalog: String,
+        /// The path asked for.
+        wanted: String,
+    },
+    /// A data path that no lake can use: relative, or with empty or dot segments.
+    InvalidDataPath,
+    /// The lake is encrypted, which this crate cannot write.
+    Encrypted,
+    /// The catalog holds rows that this crate cannot safely build upon.
+    InvalidCatalog,
+    /// The change set contradicts itself or the format; committing it again cannot help.
+    InvalidChange,
+    /// A table is not what the change set expects: dropped, or with other columns.
+    TableChanged,
+    /// A schema is not what the change set expects.
+    SchemaChanged,
+    /// A name is taken already, compared without case.
+    NameCollision,
+    /// Every attempt lost a race against other writers.
+    Conflict,
+    /// Another session held a lock for too long.
+    LockTimeout,
+    /// A publication makes Postgres refuse updates of catalog tables.
+    Published,
+    /// The commit hook failed; the source is its error.
+    Hook,
+    /// The role lacks a privilege.
+    Privilege,
+    /// The server refused the login, or there is no such database.
+    Login,
+    /// The server cannot be reached, or the connection broke.
+    Connection,
+    /// Any other error of the database.
+    Database,
+}
+
+/// An error of the catalog: its kind, the object it is about, and what to do about it.
+pub struct CatalogError(Box<Inner>);
+
+struct Inner {
+    kind: CatalogErrorKind,
+    object: String,
+    detail: Option<String>,
+    sqlstate: Option<String>,
+    commit_outcome_unknown: bool,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl CatalogError {
+    pub(crate) fn new(kind: CatalogErrorKind, object: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            object: object.into(),
+            detail: None,
+            sqlstate: None,
+            commit_outcome_unknown: false,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    pub(crate) fn hook(source: HookError) -> Self {
+        let mut error = Self::new(CatalogErrorKind::Hook, "commit hook");
+        error.0.source = Some(source);
+        error
+    }
+
+    /// Maps an error of the database. `object` is what the statement was about.
+    pub(crate) fn from_sqlx(source: sqlx::Error, object: impl Into<String>) -> Self {
+        let sqlstate = source
+            .as_database_error()
+            .and_then(|error| error.code())
+            .map(|code| code.into_owned());
+        let kind = match sqlstate.as_deref() {
+            Some(code) => kind_of_sqlstate(code),
+            None => kind_of_client_error(&source),
+        };
+        let mut error = Self::new(kind, object);
+        error.0.sqlstate = sqlstate;
+        error.0.source = Some(Box::new(source));
+        error
+    }
+
+    pub(crate) fn during_commit(mut self) -> Self {
+        self.0.commit_outcome_unknown = true;
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> &CatalogErrorKind {
+        &self.0.kind
+    }
+
+    /// The object that the error is about, such as `table raw.orders`.
+    pub fn object(&self) -> &str {
+        &self.0.object
+    }
+
+    /// The SQLSTATE, when the error came from the server.
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.0.sqlstate.as_deref()
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything.
+    ///
+    /// An error counts as transient unless it is proven permanent. A hook's error is transient here:
+    /// only the hook's author can tell, from [`source`](Error::source).
+    pub fn is_transient(&self) -> bool {
+        use CatalogErrorKind as Kind;
+        match self.0.kind {
+            Kind::NoLake
+            | Kind::WrongVersion { .. }
+            | Kind::DataPathMismatch { .. }
+            | Kind::InvalidDataPath
+            | Kind::Encrypted
+            | Kind::InvalidCatalog
+            | Kind::InvalidChange
+            | Kind::TableChanged
+            | Kind::SchemaChanged
+            | Kind::NameCollision
+            | Kind::Published
+            | Kind::Privilege
+            | Kind::Login => false,
+            Kind::Conflict | Kind::LockTimeout | Kind::Hook | Kind::Connection | Kind::Database => {
+                true
+            }
+        }
+    }
+
+    /// Whether somebody else's change of the lake is the reason.
+    pub fn is_conflict(&self) -> bool {
+        use CatalogErrorKind as Kind;
+        matches!(
+            self.0.kind,
+            Kind::TableChanged | Kind::SchemaChanged | Kind::NameCollision | Kind::Conflict
+        )
+    }
+
+    /// Whether the transaction may have been committed although the call failed.
+    ///
+    /// Then the caller must find out (by reading, with a lock, something that its hook wrote) before
+    /// it commits the same changes again.
+    pub fn commit_outcome_unknown(&self) -> bool {
+        self.0.commit_outcome_unknown
+    }
+
+    /// Whether another attempt at the same transaction is worthwhile right away.
+    pub(crate) fn is_lost_race(&self) -> bool {
+        !self.0.commit_outcome_unknown
+            && self.0.kind != CatalogErrorKind::Hook
+            && matches!(self.sqlstate(), Some("23505" | "40001" | "40P01" | "55P03"))
+    }
+
+    /// What an operator can do about it, as one sentence.
+    pub fn remedy(&self) -> Option<String> {
+        use CatalogErrorKind as Kind;
+        if self.0.commit_outcome_unknown {
+            return Some(
+                "read back what the commit hook wrote, with a row lock, before trying again".into(),
+            );
+        }
+        Some(match &self.0.kind {
+            Kind::NoLake => "create the lake first, or name the schema it is in".into(),
+            Kind::WrongVersion { found } => format!(
+                "use a catalog of DuckLake version {} (DuckDB 1.5.2 or later creates one), \
+                 not {found}; an older one is migrated by attaching it in DuckDB with \
+                 AUTOMATIC_MIGRATION",
+                crate::FORMAT_VERSION
+            ),
+            Kind::DataPathMismatch { catalog, .. } => {
+                format!("set the storage location to {catalog}, or use another metadata schema")
+            }
+            Kind::InvalidDataPath => {
+                "use an absolute path or a URL without empty, . or .. segments".into()
+            }
+            Kind::Encrypted => "use a lake that was created without ENCRYPTED".into(),
+            Kind::Conflict => "try again when fewer writers are active".into(),
+            Kind::LockTimeout => {
+                "end the session that holds the lock, or wait until it is done".into()
+            }
+            Kind::Published => {
+                "give the catalog a database of its own, or set REPLICA IDENTITY FULL \
+                 on the ducklake_* tables"
+                    .into()
+            }
+            Kind::Privilege => "grant the role the missing privilege".into(),
+            Kind::Login => "check database name, user and password".into(),
+            Kind::Connection => {
+                "check host, port and TLS settings, and that the server runs".into()
+            }
+            Kind::TableChanged
+            | Kind::SchemaChanged
+            | Kind::NameCollision
+            | Kind::InvalidCatalog
+            | Kind::InvalidChange
+            | Kind::Hook
+            | Kind::Database => return None,
+        })
+    }
+}
+
+fn kind_of_sqlstate(code: &str) -> CatalogErrorKind {
+    match code {
+        "55P03" => CatalogErrorKind::LockTimeout,
+        "23505" | "40001" | "40P01" => CatalogErrorKind::Conflict,
+        // object_not_in_prerequisite_state: "does not have a replica identity and publishes updates"
+        "55000" => CatalogErrorKind::Published,
+        "42501" => CatalogErrorKind::Privilege,
+        "3D000" => CatalogErrorKind::Login,
+        // undefined_table: every table that we name exists in each lake
+        "42P01" => CatalogErrorKind::NoLake,
+        code if code.starts_with("28") => CatalogErrorKind::Login,
+        code if code.starts_with("08") || code.starts_with("57P") => CatalogErrorKind::Connection,
+        _ => CatalogErrorKind::Database,
+    }
+}
+
+fn kind_of_client_error(error: &sqlx::Error) -> CatalogErrorKind {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => CatalogErrorKind::Connection,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::RowNotFound => {
+            CatalogErrorKind::InvalidCatalog
+        }
+        _ => CatalogErrorKind::Database,
+    }
+}
+
+impl fmt::Display for CatalogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use CatalogErrorKind as Kind;
+        let object = &self.0.object;
+        match &self.0.kind {
+            Kind::NoLake => write!(f, "{object} holds no lake"),
+            Kind::WrongVersion { found } => {
+                write!(
+                    f,
+                    "{object} has catalog version {found}, not {}",
+                    crate::FORMAT_VERSION
+                )
+            }
+            Kind::DataPathMismatch { catalog, wanted } => {
+                write!(f, "{object} keeps its files in {catalog}, not in {wanted}")
+            }
+            Kind::InvalidDataPath => write!(f, "{object} cannot be the data path of a lake"),
+            Kind::Encrypted => write!(f, "{object} is encrypted"),
+            Kind::InvalidCatalog => write!(f, "{object} holds rows that cannot be built upon"),
+            Kind::InvalidChange => write!(f, "invalid change of {object}"),
+            Kind::TableChanged | Kind::SchemaChanged => {
+                write!(f, "{object} is not what the change expects")
+            }
+            Kind::NameCollision => write!(f, "the name of {object} is taken"),
+            Kind::Conflict => write!(f, "{object} lost a race against another writer"),
+            Kind::LockTimeout => write!(f, "{object} is locked by another session"),
+            Kind::Published => {
+                write!(f, "{object} is published without a replica identity")
+            }
+            Kind::Hook => write!(f, "{object} refused the commit"),
+            Kind::Privilege => write!(f, "no privilege for {object}"),
+            Kind::Login => write!(f, "login to {object} refused"),
+            Kind::Connection => write!(f, "no connection for {object}"),
+            Kind::Database => write!(f, "database error at {object}"),
+        }?;
+        if let Some(detail) = &self.0.detail {
+            write!(f, ": {detail}")?;
+        }
+        if let Some(sqlstate) = &self.0.sqlstate {
+            write!(f, " (SQLSTATE {sqlstate})")?;
+        }
+        if self.0.commit_outcome_unknown {
+            write!(f, "; the commit may have happened")?;
+        }
+        Ok(())
+    }
+}
+
+/// Without the fields of a server's error, which can quote row values.
+impl fmt::Debug for CatalogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CatalogError")
+            .field("kind", &self.0.kind)
+            .field("object", &self.0.object)
+            .field("detail", &self.0.detail)
+            .field("sqlstate", &self.0.sqlstate)
+            .field("commit_outcome_unknown", &self.0.commit_outcome_unknown)
+            .field("source", &self.0.source.as_ref().map(ToString::to_string))
+            .finish()
+    }
+}
+
+impl Error for CatalogError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0
+            .source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
+    }
+}

@@ -1,0 +1,1 @@
+//! Column statistics: their text in the catalog, and how those of a table grow.
