@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long one statement may take.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Stands for NULL in the output; no test writes it as a value.
 const NULL: &str = "\u{1}NULL\u{1}";

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How long a server may take to start or stop on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The superuser of every cluster; it connects without a password.
 pub const SUPERUSER: &str = "postgres";

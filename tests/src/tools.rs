@@ -107,16 +107,13 @@ impl Tools {
     /// # Errors
     /// When the folder cannot be made or belongs to someone else.
     pub fn locate() -> Result<Self> {
+        let near = target_dir()?.join("tools");
         let root = match env::var_os("DUCKFEEDER_TOOLS_DIR") {
             Some(dir) => PathBuf::from(dir),
-            None => {
-                let near = target_dir()?.join("tools");
-                if is_root() && !readable_by_others(&near) {
-                    PathBuf::from(format!("/var/tmp/duckfeeder-tools-{}", own_uid()?))
-                } else {
-                    near
-                }
+            None if is_root() && !readable_by_others(&near) => {
+                PathBuf::from(format!("/var/tmp/duckfeeder-tools-{}", own_uid()?))
             }
+            None => near,
         };
         fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
         let meta = fs::symlink_metadata(&root)?;
