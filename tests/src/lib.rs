@@ -22,6 +22,8 @@ pub mod tools;
 
 pub use crate::{
     duckdb::DuckDb,
+    feeder::Feeder,
+    lake::Lake,
     postgres::{Options, Postgres},
     tools::Tools,
 };
