@@ -1,0 +1,87 @@
+//! Types and what they are made of.
+
+use std::collections::BTreeMap;
+
+use pgoutput::Oid;
+
+use super::oid_array;
+use crate::connection::Connection;
+use crate::error::SourceError;
+
+/// A type of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypeInfo {
+    /// `pg_type.oid`.
+    pub oid: Oid,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// `typtype`: `b` base, `c` composite, `d` domain, `e` enum, `p` pseudo, `r` range, `m`
+    /// multirange.
+    pub kind: char,
+    /// What it is made of: the element of an array, the base of a domain, the subtype of a range or
+    /// multirange, the attributes of a composite in order.
+    pub parts: Vec<Oid>,
+    /// Whether it is an array.
+    pub is_array: bool,
+}
+
+/// The types given and, recursively, all they are made of, by oid.
+pub async fn type_closure(
+    connection: &mut Connection,
+    oids: &[Oid],
+) -> Result<BTreeMap<Oid, TypeInfo>, SourceError> {
+    let mut types = BTreeMap::new();
+    if oids.is_empty() {
+        return Ok(types);
+    }
+    for row in connection
+        .query(&CLOSURE.replace("{oids}", &oid_array(oids)))
+        .await?
+    {
+        let oid = Oid::new(row.parse("oid")?);
+        let part = row.parse_opt::<u32>("part")?.map(Oid::new);
+        if let Some(known) = types.get_mut(&oid) {
+            let known: &mut TypeInfo = known;
+            known.parts.extend(part);
+            continue;
+        }
+        types.insert(
+            oid,
+            TypeInfo {
+                oid,
+                schema: row.text("nspname")?.to_owned(),
+                name: row.text("typname")?.to_owned(),
+                kind: row.parse("typtype")?,
+                parts: part.into_iter().collect(),
+                is_array: row.flag("is_array")?,
+            },
+        );
+    }
+    Ok(types)
+}
+
+/// `typelem` of a type that is no true array (`point`, `name`) is not a part.
+const CLOSURE: &str = "with recursive part (oid, place, part) as ( \
+    select t.oid, 0, t.typelem from pg_catalog.pg_type t \
+    where t.typelem <> 0 and t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc \
+    union all \
+    select t.oid, 0, t.typbasetype from pg_catalog.pg_type t where t.typtype = 'd' \
+    union all \
+    select r.rngtypid, 0, r.rngsubtype from pg_catalog.pg_range r \
+    union all \
+    select r.rngmultitypid, 0, r.rngsubtype from pg_catalog.pg_range r \
+    union all \
+    select t.oid, a.attnum, a.atttypid from pg_catalog.pg_type t \
+    join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 \
+    and not a.attisdropped where t.typtype = 'c'), \
+    closure (oid) as ( \
+    select pg_catalog.unnest({oids}) \
+    union \
+    select part.part from closure join part on part.oid = closure.oid) \
+    select t.oid, n.nspname, t.typname, t.typtype, part.part, \
+    t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc as is_array \
+    from closure join pg_catalog.pg_type t on t.oid = closure.oid \
+    join pg_catalog.pg_namespace n on n.oid = t.typnamespace \
+    left join part on part.oid = t.oid order by t.oid, part.place";
