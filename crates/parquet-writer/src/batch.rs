@@ -105,7 +105,7 @@ impl RowBatchBuilder {
         self.memory_size = 0;
         let arrays = taken.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(RecordBatch::try_new_with_options(
-            self.schema.clone(),
+            Arc::clone(&self.schema),
             arrays,
             &options,
         )?)

@@ -17,7 +17,8 @@ const END_OF_DAY: i64 = 86_400_000_000;
 /// Collects the values of one column of a [`RowBatchBuilder`](crate::RowBatchBuilder).
 ///
 /// Every method adds one value and allocates only when the column's memory has to grow. A value that
-/// is refused leaves the column as it was.
+/// is refused leaves the column as it was. After [`WriteError::ColumnFull`] the row fits the next
+/// batch: abandon it, take the batch, append it again.
 pub struct ColumnBuilder {
     name: Arc<str>,
     column_type: ColumnType,

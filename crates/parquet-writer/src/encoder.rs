@@ -7,13 +7,16 @@ use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
+use parquet::file::writer::SerializedFileWriter;
 
 use crate::accumulate::ColumnAccumulator;
 use crate::error::WriteError;
 use crate::options::EncodeOptions;
+use crate::row_group::RowGroup;
 use crate::schema::FileSchema;
 use crate::stats::ColumnStats;
 
@@ -38,14 +41,19 @@ pub struct EncodedFile {
 /// Encodes one Parquet file incrementally.
 ///
 /// The file is everything [`take_encoded`](Self::take_encoded) returned, in that order, followed by
-/// what [`finish`](Self::finish) returns. After an error the file is lost.
+/// what [`finish`](Self::finish) returns. When a batch could not be encoded, the file is lost: every
+/// further call fails.
 pub struct FileEncoder {
-    writer: ArrowWriter<Vec<u8>>,
+    file: SerializedFileWriter<Vec<u8>>,
+    row_groups: ArrowRowGroupWriterFactory,
+    in_progress: Option<RowGroup>,
     schema: SchemaRef,
     columns: Vec<ColumnAccumulator>,
     row_group_rows: usize,
     row_group_bytes: usize,
     row_count: u64,
+    /// A batch was begun and not completed: the file may lack some of its rows.
+    incomplete: bool,
 }
 
 impl FileEncoder {
@@ -55,51 +63,48 @@ impl FileEncoder {
     /// [`WriteError::InvalidOption`] when an option is out of range.
     pub fn new(schema: &FileSchema, options: &EncodeOptions) -> Result<Self, WriteError> {
         let arrow = schema.arrow_schema();
-        let writer_options = ArrowWriterOptions::new()
-            .with_properties(options.writer_properties()?)
-            // Parquet's own types say all there is to say; the copy would grow every small file.
-            .with_skip_arrow_metadata(true);
-        let writer =
-            ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&arrow), writer_options)?;
+        let parquet_schema = ArrowSchemaConverter::new()
+            .schema_root("schema")
+            .convert(&arrow)?;
+        let properties = Arc::new(options.writer_properties()?);
+        let file =
+            SerializedFileWriter::new(Vec::new(), parquet_schema.root_schema_ptr(), properties)?;
+        let row_groups = ArrowRowGroupWriterFactory::new(&file, Arc::clone(&arrow));
         let columns = schema
             .columns()
             .iter()
             .map(|spec| ColumnAccumulator::new(spec, options.max_stat_bytes))
             .collect();
         Ok(Self {
-            writer,
+            file,
+            row_groups,
+            in_progress: None,
             schema: arrow,
             columns,
             row_group_rows: options.row_group_rows,
             row_group_bytes: options.row_group_bytes,
             row_count: 0,
+            incomplete: false,
         })
     }
 
     /// Encodes the rows of a batch of the file's schema, ending row groups as they fill.
     ///
     /// # Errors
-    /// [`WriteError::SchemaMismatch`] when the batch has another schema, else what Parquet reports.
+    /// [`WriteError::SchemaMismatch`] when the batch has another schema, which leaves the file as it
+    /// was; else what Parquet reports.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        self.check_complete()?;
         if batch.schema_ref() != &self.schema {
             return Err(WriteError::SchemaMismatch);
         }
+        self.incomplete = true;
         for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
             column.update(array)?;
         }
-        let rows = batch.num_rows();
-        let mut written = 0;
-        while written < rows {
-            let step = self.next_step(batch, written, rows - written);
-            written += step.num_rows();
-            self.writer.write(&step)?;
-            if self.writer.in_progress_rows() >= self.row_group_rows
-                || self.writer.memory_size() >= self.row_group_bytes
-            {
-                self.end_row_group()?;
-            }
-        }
-        self.row_count += count("row count", rows)?;
+        self.encode_rows(batch)?;
+        self.row_count += count("row count", batch.num_rows())?;
+        self.incomplete = false;
         Ok(())
     }
 
@@ -107,23 +112,28 @@ impl FileEncoder {
     ///
     /// They leave the encoder, so that a file need not be in memory as a whole.
     pub fn take_encoded(&mut self) -> Option<Bytes> {
-        let encoded = std::mem::take(self.writer.inner_mut());
+        let encoded = std::mem::take(self.file.inner_mut());
         (!encoded.is_empty()).then(|| Bytes::from(encoded))
     }
 
     /// Bytes held: the row group in progress and what [`take_encoded`](Self::take_encoded) would return.
     pub fn memory_size(&self) -> usize {
-        self.writer.memory_size() + self.writer.inner().len()
+        let in_progress = self.in_progress.as_ref().map_or(0, RowGroup::memory_size);
+        in_progress + self.file.inner().len()
     }
 
     /// Ends the file and returns the bytes that were not taken yet, with what the file is.
     ///
     /// # Errors
-    /// What Parquet reports.
+    /// [`WriteError::IncompleteFile`] when a batch could not be encoded, else what Parquet reports.
     pub fn finish(mut self) -> Result<(Bytes, EncodedFile), WriteError> {
-        let metadata = self.writer.finish()?;
-        let size_bytes = count("file", self.writer.bytes_written())?;
-        let tail = Bytes::from(std::mem::take(self.writer.inner_mut()));
+        self.check_complete()?;
+        if let Some(group) = self.in_progress.take() {
+            self.end_row_group(group)?;
+        }
+        let metadata = self.file.finish()?;
+        let size_bytes = count("file", self.file.bytes_written())?;
+        let tail = Bytes::from(std::mem::take(self.file.inner_mut()));
         let footer_size = footer_size(&tail)?;
         let columns = self
             .columns
@@ -142,26 +152,49 @@ impl FileEncoder {
         ))
     }
 
-    /// The next rows that fit the row group by number and the step by size; at least one.
-    fn next_step(&self, batch: &RecordBatch, offset: usize, remaining: usize) -> RecordBatch {
-        let room = self
-            .row_group_rows
-            .saturating_sub(self.writer.in_progress_rows())
-            .max(1);
+    fn check_complete(&self) -> Result<(), WriteError> {
+        if self.incomplete {
+            Err(WriteError::IncompleteFile)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn encode_rows(&mut self, batch: &RecordBatch) -> Result<(), WriteError> {
+        let rows = batch.num_rows();
+        let mut written = 0;
+        while written < rows {
+            let mut group = match self.in_progress.take() {
+                Some(group) => group,
+                None => RowGroup::new(&self.row_groups, self.file.flushed_row_groups().len())?,
+            };
+            let room = self.row_group_rows.saturating_sub(group.rows()).max(1);
+            let step = self.next_step(batch, written, room.min(rows - written));
+            group.write(&self.schema, &step)?;
+            written += step.num_rows();
+            if group.rows() >= self.row_group_rows || group.memory_size() >= self.row_group_bytes {
+                self.end_row_group(group)?;
+            } else {
+                self.in_progress = Some(group);
+            }
+        }
+        Ok(())
+    }
+
+    /// At most `max_rows` from `offset`: as many as a step may have by number and size, at least one.
+    fn next_step(&self, batch: &RecordBatch, offset: usize, max_rows: usize) -> RecordBatch {
         let limit = STEP_BYTES.min(self.row_group_bytes);
-        let mut step = batch.slice(offset, remaining.min(room).min(STEP_ROWS));
+        let mut step = batch.slice(offset, max_rows.min(STEP_ROWS));
         while step.num_rows() > 1 && value_bytes(&step) > limit {
             step = step.slice(0, step.num_rows() / 2);
         }
         step
     }
 
-    fn end_row_group(&mut self) -> Result<(), WriteError> {
-        self.writer.flush()?;
+    fn end_row_group(&mut self, group: RowGroup) -> Result<(), WriteError> {
+        group.close(&mut self.file)?;
         // Empties the writer's own buffer, so that what is taken ends with the row group.
-        self.writer
-            .sync()
-            .map_err(parquet::errors::ParquetError::from)?;
+        self.file.flush().map_err(ParquetError::from)?;
         Ok(())
     }
 }

@@ -112,6 +112,9 @@ pub enum WriteError {
     /// The batch was not built for the encoder's schema.
     #[error("batch does not have the schema of the file")]
     SchemaMismatch,
+    /// An earlier batch could not be encoded as a whole, so the file must not be used.
+    #[error("an earlier batch was not encoded, the file is incomplete")]
+    IncompleteFile,
     /// The finished file has no footer where one must be.
     #[error("encoded file has no footer")]
     MissingFooter,

@@ -44,8 +44,10 @@ impl EncodeOptions {
                 return Err(WriteError::InvalidOption { option });
             }
         }
-        let level =
-            ZstdLevel::try_new(self.compression_level).map_err(|_| WriteError::InvalidOption {
+        let level = Some(self.compression_level)
+            .filter(|level| (1..=22).contains(level))
+            .and_then(|level| ZstdLevel::try_new(level).ok())
+            .ok_or(WriteError::InvalidOption {
                 option: "compression_level",
             })?;
         Ok(WriterProperties::builder()

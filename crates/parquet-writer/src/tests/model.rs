@@ -1,0 +1,386 @@
+//! A naive second opinion: values as an enum, statistics by sorting, files read by Parquet's reader.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType, UInt32Type,
+};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::{
+    Bounds, ColumnBuilder, ColumnSpec, ColumnType, EncodeOptions, EncodedFile, FileEncoder,
+    FileSchema, RowBatchBuilder, StatValue, WriteError,
+};
+
+/// Every column type, decimals once per physical type.
+pub(super) const TYPES: [ColumnType; 19] = [
+    ColumnType::Boolean,
+    ColumnType::Int16,
+    ColumnType::Int32,
+    ColumnType::Int64,
+    ColumnType::UInt32,
+    ColumnType::Float32,
+    ColumnType::Float64,
+    ColumnType::Decimal {
+        precision: 9,
+        scale: 9,
+    },
+    ColumnType::Decimal {
+        precision: 18,
+        scale: 0,
+    },
+    ColumnType::Decimal {
+        precision: 38,
+        scale: 10,
+    },
+    ColumnType::Utf8,
+    ColumnType::Json,
+    ColumnType::Binary,
+    ColumnType::Date,
+    ColumnType::Time,
+    ColumnType::Timestamp,
+    ColumnType::TimestampTz,
+    ColumnType::Uuid,
+    ColumnType::ListUtf8,
+];
+
+pub(super) fn column(name: &str, field_id: i32, column_type: ColumnType) -> ColumnSpec {
+    ColumnSpec {
+        name: name.to_owned(),
+        field_id,
+        column_type,
+        nullable: true,
+        element_field_id: (column_type == ColumnType::ListUtf8).then_some(field_id + 1000),
+    }
+}
+
+/// One nullable column of every type, with field ids that are not positions.
+pub(super) fn all_types() -> FileSchema {
+    let columns = TYPES
+        .iter()
+        .zip(0..)
+        .map(|(&column_type, index)| column(&format!("c{index}"), 7 + 3 * index, column_type));
+    FileSchema::new(columns.collect()).unwrap()
+}
+
+pub(super) fn single(column_type: ColumnType) -> FileSchema {
+    FileSchema::new(vec![column("c", 5, column_type)]).unwrap()
+}
+
+/// A value that is not null. Floats are compared by their bits.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Bool(bool),
+    Int(i64),
+    Float32(u32),
+    Float64(u64),
+    Decimal(i128),
+    Text(String),
+    Bytes(Vec<u8>),
+    Uuid([u8; 16]),
+    List(Vec<String>),
+}
+
+/// Values of a type, the odd ones often.
+pub(super) fn values(column_type: ColumnType) -> BoxedStrategy<Value> {
+    let text = prop_oneof![
+        4 => "[a-c]{0,6}",
+        1 => "\\PC{0,12}",
+        1 => Just("a\0b".to_owned()),
+        1 => Just(String::new()),
+    ];
+    match column_type {
+        ColumnType::Boolean => any::<bool>().prop_map(Value::Bool).boxed(),
+        ColumnType::Int16 => any::<i16>()
+            .prop_map(|value| Value::Int(value.into()))
+            .boxed(),
+        ColumnType::Int32 => any::<i32>()
+            .prop_map(|value| Value::Int(value.into()))
+            .boxed(),
+        ColumnType::UInt32 => any::<u32>()
+            .prop_map(|value| Value::Int(value.into()))
+            .boxed(),
+        ColumnType::Int64 => prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)]
+            .prop_map(Value::Int)
+            .boxed(),
+        ColumnType::Float32 => prop_oneof![
+            any::<f32>(),
+            prop::sample::select(vec![0.0, -0.0, f32::NAN, -f32::NAN, f32::INFINITY, -1.5]),
+        ]
+        .prop_map(|value| Value::Float32(value.to_bits()))
+        .boxed(),
+        ColumnType::Float64 => prop_oneof![
+            any::<f64>(),
+            prop::sample::select(vec![0.0, -0.0, f64::NAN, -f64::NAN, f64::NEG_INFINITY, 1.5]),
+        ]
+        .prop_map(|value| Value::Float64(value.to_bits()))
+        .boxed(),
+        ColumnType::Decimal { precision, .. } => {
+            let limit = 10_i128.pow(precision.into()) - 1;
+            prop_oneof![-limit..=limit, -100..=100_i128, Just(limit), Just(-limit)]
+                .prop_map(Value::Decimal)
+                .boxed()
+        }
+        ColumnType::Utf8 | ColumnType::Json => text.prop_map(Value::Text).boxed(),
+        ColumnType::Binary => vec(any::<u8>(), 0..8).prop_map(Value::Bytes).boxed(),
+        ColumnType::Date => prop_oneof![-i32::MAX..=i32::MAX, Just(-i32::MAX), Just(i32::MAX)]
+            .prop_map(|days| Value::Int(days.into()))
+            .boxed(),
+        ColumnType::Time => prop_oneof![0..=86_400_000_000_i64, Just(86_400_000_000)]
+            .prop_map(Value::Int)
+            .boxed(),
+        ColumnType::Timestamp | ColumnType::TimestampTz => {
+            prop_oneof![-i64::MAX..=i64::MAX, Just(-i64::MAX), Just(i64::MAX)]
+                .prop_map(Value::Int)
+                .boxed()
+        }
+        ColumnType::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
+        ColumnType::ListUtf8 => vec(text, 0..4).prop_map(Value::List).boxed(),
+    }
+}
+
+pub(super) fn append(builder: &mut ColumnBuilder, value: Option<&Value>) -> Result<(), WriteError> {
+    let Some(value) = value else {
+        return builder.append_null();
+    };
+    match (value, builder.column_type()) {
+        (Value::Bool(value), _) => builder.append_bool(*value),
+        (Value::Int(value), ColumnType::Int16) => builder.append_i16((*value).try_into().unwrap()),
+        (Value::Int(value), ColumnType::Int32) => builder.append_i32((*value).try_into().unwrap()),
+        (Value::Int(value), ColumnType::UInt32) => builder.append_u32((*value).try_into().unwrap()),
+        (Value::Int(value), ColumnType::Date) => builder.append_date((*value).try_into().unwrap()),
+        (Value::Int(value), ColumnType::Time) => builder.append_time(*value),
+        (Value::Int(value), ColumnType::Timestamp | ColumnType::TimestampTz) => {
+            builder.append_timestamp(*value)
+        }
+        (Value::Int(value), _) => builder.append_i64(*value),
+        (Value::Float32(bits), _) => builder.append_f32(f32::from_bits(*bits)),
+        (Value::Float64(bits), _) => builder.append_f64(f64::from_bits(*bits)),
+        (Value::Decimal(value), _) => builder.append_decimal(*value),
+        (Value::Text(value), _) => builder.append_str(value),
+        (Value::Bytes(value), _) => builder.append_bytes(value),
+        (Value::Uuid(value), _) => builder.append_uuid(*value),
+        (Value::List(value), _) => builder.append_str_list(value.iter().map(String::as_str)),
+    }
+}
+
+/// A batch of one column.
+pub(super) fn batch_of(schema: &FileSchema, values: &[Option<Value>]) -> RecordBatch {
+    let mut builder = RowBatchBuilder::new(schema);
+    for value in values {
+        append(&mut builder.columns_mut()[0], value.as_ref()).unwrap();
+        builder.end_row().unwrap();
+    }
+    builder.finish().unwrap()
+}
+
+/// Encodes batches in one go; returns the file and its description.
+pub(super) fn encode(
+    schema: &FileSchema,
+    options: &EncodeOptions,
+    batches: &[RecordBatch],
+) -> (Bytes, EncodedFile) {
+    let mut encoder = FileEncoder::new(schema, options).unwrap();
+    for batch in batches {
+        encoder.write(batch).unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
+/// Reads a file back column by column.
+pub(super) fn read(schema: &FileSchema, file: Bytes) -> Vec<Vec<Option<Value>>> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .unwrap()
+        .build()
+        .unwrap();
+    let mut columns = vec![Vec::new(); schema.columns().len()];
+    for batch in reader {
+        let batch = batch.unwrap();
+        for ((column, spec), array) in columns
+            .iter_mut()
+            .zip(schema.columns())
+            .zip(batch.columns())
+        {
+            column.extend(array_values(spec.column_type, array));
+        }
+    }
+    columns
+}
+
+pub(super) fn array_values(column_type: ColumnType, array: &ArrayRef) -> Vec<Option<Value>> {
+    (0..array.len())
+        .map(|row| {
+            array
+                .is_valid(row)
+                .then(|| array_value(column_type, array, row))
+        })
+        .collect()
+}
+
+fn array_value(column_type: ColumnType, array: &ArrayRef, row: usize) -> Value {
+    match column_type {
+        ColumnType::Boolean => Value::Bool(array.as_boolean().value(row)),
+        ColumnType::Int16 => Value::Int(array.as_primitive::<Int16Type>().value(row).into()),
+        ColumnType::Int32 => Value::Int(array.as_primitive::<Int32Type>().value(row).into()),
+        ColumnType::Int64 => Value::Int(array.as_primitive::<Int64Type>().value(row)),
+        ColumnType::UInt32 => Value::Int(array.as_primitive::<UInt32Type>().value(row).into()),
+        ColumnType::Float32 => {
+            Value::Float32(array.as_primitive::<Float32Type>().value(row).to_bits())
+        }
+        ColumnType::Float64 => {
+            Value::Float64(array.as_primitive::<Float64Type>().value(row).to_bits())
+        }
+        ColumnType::Decimal { .. } => {
+            Value::Decimal(array.as_primitive::<Decimal128Type>().value(row))
+        }
+        ColumnType::Utf8 | ColumnType::Json => {
+            Value::Text(array.as_string::<i32>().value(row).to_owned())
+        }
+        ColumnType::Binary => Value::Bytes(array.as_binary::<i32>().value(row).to_vec()),
+        ColumnType::Date => Value::Int(array.as_primitive::<Date32Type>().value(row).into()),
+        ColumnType::Time => Value::Int(array.as_primitive::<Time64MicrosecondType>().value(row)),
+        ColumnType::Timestamp | ColumnType::TimestampTz => {
+            Value::Int(array.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
+        ColumnType::Uuid => {
+            Value::Uuid(array.as_fixed_size_binary().value(row).try_into().unwrap())
+        }
+        ColumnType::ListUtf8 => {
+            let elements = array.as_list::<i32>().value(row);
+            let elements = elements.as_string::<i32>();
+            Value::List(
+                elements
+                    .iter()
+                    .map(|element| element.unwrap().to_owned())
+                    .collect(),
+            )
+        }
+    }
+}
+
+/// What statistics should say, worked out from a sorted copy of the values.
+#[derive(Debug, PartialEq)]
+pub(super) struct Expected {
+    pub(super) value_count: u64,
+    pub(super) null_count: u64,
+    pub(super) contains_nan: Option<bool>,
+    /// As [`show`] renders them.
+    pub(super) bounds: String,
+}
+
+pub(super) fn expected(
+    column_type: ColumnType,
+    rows: &[Option<Value>],
+    max_stat_bytes: usize,
+) -> Expected {
+    let leaves: Vec<Option<Value>> = match column_type {
+        ColumnType::ListUtf8 => rows
+            .iter()
+            .flat_map(|list| list_leaves(list.as_ref()))
+            .collect(),
+        _ => rows.to_vec(),
+    };
+    let mut present: Vec<Value> = leaves.iter().flatten().cloned().collect();
+    let value_count = present.len() as u64;
+    let is_nan = |value: &Value| match value {
+        Value::Float32(bits) => f32::from_bits(*bits).is_nan(),
+        Value::Float64(bits) => f64::from_bits(*bits).is_nan(),
+        _ => false,
+    };
+    let contains_nan = matches!(column_type, ColumnType::Float32 | ColumnType::Float64)
+        .then(|| present.iter().any(is_nan));
+    present.retain(|value| !is_nan(value));
+    present.sort_by(|left, right| match (left, right) {
+        (Value::Bool(left), Value::Bool(right)) => left.cmp(right),
+        (Value::Int(left), Value::Int(right)) => left.cmp(right),
+        (Value::Float32(left), Value::Float32(right)) => {
+            f32::from_bits(*left).total_cmp(&f32::from_bits(*right))
+        }
+        (Value::Float64(left), Value::Float64(right)) => {
+            f64::from_bits(*left).total_cmp(&f64::from_bits(*right))
+        }
+        (Value::Decimal(left), Value::Decimal(right)) => left.cmp(right),
+        (Value::Text(left), Value::Text(right)) => left.as_bytes().cmp(right.as_bytes()),
+        (Value::Bytes(left), Value::Bytes(right)) => left.cmp(right),
+        (Value::Uuid(left), Value::Uuid(right)) => left.cmp(right),
+        _ => panic!("values of one column have one type"),
+    });
+    let reportable = |value: &Value| match value {
+        Value::Text(text) => text.len() <= max_stat_bytes && !text.contains('\0'),
+        Value::Bytes(_) => false,
+        _ => true,
+    };
+    let bounds = match (present.first(), present.last()) {
+        (Some(min), Some(max)) if reportable(min) && reportable(max) => Bounds::Range {
+            min: stat_value(column_type, min),
+            max: stat_value(column_type, max),
+        },
+        (Some(_), Some(_)) => Bounds::Unknown,
+        _ => Bounds::Empty,
+    };
+    Expected {
+        value_count,
+        null_count: leaves.len() as u64 - value_count,
+        contains_nan,
+        bounds: show(&bounds),
+    }
+}
+
+fn list_leaves(list: Option<&Value>) -> Vec<Option<Value>> {
+    match list {
+        Some(Value::List(elements)) if !elements.is_empty() => elements
+            .iter()
+            .map(|element| Some(Value::Text(element.clone())))
+            .collect(),
+        _ => vec![None],
+    }
+}
+
+fn stat_value(column_type: ColumnType, value: &Value) -> StatValue {
+    match (value, column_type) {
+        (Value::Bool(value), _) => StatValue::Bool(*value),
+        (Value::Int(days), ColumnType::Date) => StatValue::Date((*days).try_into().unwrap()),
+        (Value::Int(micros), ColumnType::Time) => StatValue::Time(*micros),
+        (Value::Int(micros), ColumnType::Timestamp) => StatValue::Timestamp(*micros),
+        (Value::Int(micros), ColumnType::TimestampTz) => StatValue::TimestampTz(*micros),
+        (Value::Int(value), _) => StatValue::Int(*value),
+        (Value::Float32(bits), _) => StatValue::Float32(f32::from_bits(*bits)),
+        (Value::Float64(bits), _) => StatValue::Float64(f64::from_bits(*bits)),
+        (Value::Decimal(value), ColumnType::Decimal { scale, .. }) => StatValue::Decimal {
+            value: *value,
+            scale,
+        },
+        (Value::Text(text), _) => StatValue::Utf8(text.clone()),
+        (Value::Uuid(bytes), _) => StatValue::Uuid(*bytes),
+        (value, column_type) => panic!("{value:?} has no bounds in {column_type}"),
+    }
+}
+
+/// Bounds with their values, telling `-0.0` from `0.0`.
+pub(super) fn show(bounds: &Bounds) -> String {
+    match bounds {
+        Bounds::Unknown => "unknown".to_owned(),
+        Bounds::Empty => "empty".to_owned(),
+        Bounds::Range { min, max } => format!("{} to {}", show_value(min), show_value(max)),
+    }
+}
+
+fn show_value(value: &StatValue) -> String {
+    match value {
+        StatValue::Bool(value) => format!("bool {value}"),
+        StatValue::Int(value) => format!("int {value}"),
+        StatValue::Float32(value) => format!("float32 {value:?}"),
+        StatValue::Float64(value) => format!("float64 {value:?}"),
+        StatValue::Decimal { value, scale } => format!("decimal {value} scale {scale}"),
+        StatValue::Utf8(value) => format!("utf8 {value:?}"),
+        StatValue::Date(value) => format!("date {value}"),
+        StatValue::Time(value) => format!("time {value}"),
+        StatValue::Timestamp(value) => format!("timestamp {value}"),
+        StatValue::TimestampTz(value) => format!("timestamptz {value}"),
+        StatValue::Uuid(value) => format!("uuid {value:?}"),
+    }
+}
