@@ -113,7 +113,7 @@ fn bytes_have_bounds_only_when_there_are_none() {
     );
 }
 
-/// The example of the DuckLake facts: `[1, null, 3], []` counts two values and two nulls.
+/// DuckDB writes two values and two nulls for `[1, null, 3], []`.
 #[test]
 fn a_list_counts_elements_and_holes() {
     let schema = model::single(ColumnType::ListUtf8);
