@@ -1,1 +1,72 @@
-//! The control tables.
+//! The control tables: what a feeder must remember, in schema `duckfeeder` of the catalog database.
+//!
+//! ```text
+//! feeders        one row per feeder: identity of the source, generation, checkpoint, last commit
+//! tables         one row per fed table: source, target, state, consistent point of its copy
+//! pending_files  files in the object store that no snapshot names yet
+//! migrations     versions of this schema
+//! ```
+//!
+//! Three types share the work. [`Control`] reads, and needs no permission from anybody. [`Fence`] is
+//! the right to write: a generation of the feeder's row that every transaction compares under the row's
+//! lock (I8). [`EpochHook`] does the same inside the catalog's commit, so that a snapshot and the
+//! checkpoint that it stands for become visible at once (I2).
+//!
+//! Lock order of every transaction: the feeder's row, then the rest of this schema, then
+//! `ducklake_snapshot`. No column ever holds a secret or a value of a source row.
+
+mod checkpoint;
+mod error;
+mod feeders;
+mod fence;
+mod files;
+pub mod migrations;
+mod tables;
+
+pub use checkpoint::{EpochHook, Resolution};
+pub use error::ControlError;
+pub use feeders::{FeederRow, Generation, NewFeeder};
+pub use fence::{FeederLock, Fence};
+pub use files::PendingFile;
+pub use tables::{NewTable, TableChange, TableError, TableRow, TableTransition};
+
+use ducklake_catalog::Catalog;
+use ducklake_catalog::sqlx::PgPool;
+use pgoutput::Lsn;
+
+use crate::config::FeederName;
+
+/// The control tables as one feeder sees them.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pool: PgPool,
+    lake: String,
+    feeder: FeederName,
+}
+
+impl Control {
+    /// The rows of `feeder` in the database of `catalog`. Does not connect.
+    pub fn new(catalog: &Catalog, feeder: FeederName) -> Self {
+        Self {
+            pool: catalog.pool().clone(),
+            lake: catalog.metadata_schema().to_owned(),
+            feeder,
+        }
+    }
+
+    /// The lake that the feeder feeds: its metadata schema.
+    pub fn lake(&self) -> &str {
+        &self.lake
+    }
+
+    /// The feeder's name.
+    pub fn feeder(&self) -> &FeederName {
+        &self.feeder
+    }
+}
+
+/// Positions travel as text, which both sides print and parse alike.
+fn parse_lsn(text: &str, table: &'static str, column: &'static str) -> Result<Lsn, ControlError> {
+    text.parse()
+        .map_err(|_| ControlError::Corrupt { table, column })
+}

@@ -1,0 +1,533 @@
+//! The fed tables and their states.
+
+use ducklake_catalog::sqlx::{
+    self, PgConnection, Postgres, Row as _, postgres::PgRow, query::Query,
+};
+use pgoutput::Lsn;
+
+use super::{Control, ControlError, Fence, parse_lsn};
+use crate::config::FeederName;
+use crate::{FeederError, TableState};
+
+/// A table that is about to be fed, in state [`TableState::Pending`].
+#[derive(Clone, Debug)]
+pub struct NewTable {
+    /// The table's oid at the source.
+    pub source_oid: u32,
+    /// Its schema at the source.
+    pub source_schema: String,
+    /// Its name at the source.
+    pub source_table: String,
+    /// Its schema in the lake.
+    pub target_schema: String,
+    /// Its name in the lake.
+    pub target_table: String,
+    /// `ducklake_table.table_id`, where it exists already.
+    pub lake_table_id: Option<i64>,
+    /// Its columns, key and identity.
+    pub shape: serde_json::Value,
+    /// Its entry in the publication.
+    pub publication: Option<serde_json::Value>,
+}
+
+/// A fed table.
+#[derive(Clone, Debug)]
+pub struct TableRow {
+    /// The table's oid at the source.
+    pub source_oid: u32,
+    /// Its schema at the source.
+    pub source_schema: String,
+    /// Its name at the source.
+    pub source_table: String,
+    /// Its schema in the lake.
+    pub target_schema: String,
+    /// Its name in the lake.
+    pub target_table: String,
+    /// `ducklake_table.table_id`, once it exists.
+    pub lake_table_id: Option<i64>,
+    /// Its state.
+    pub state: TableState,
+    /// Consistent point of the copy that the lake holds.
+    pub copy_point: Option<Lsn>,
+    /// Its columns, key and identity, as last known.
+    pub shape: serde_json::Value,
+    /// Its entry in the publication, as last seen.
+    pub publication: Option<serde_json::Value>,
+    /// Why it is in state [`TableState::Error`], and since when.
+    pub error: Option<TableError>,
+    /// Whether somebody asked for a new copy.
+    pub resync_requested: bool,
+    /// Rows of the copy that the lake holds.
+    pub copied_rows: u64,
+}
+
+/// Why a table is in error (correctness rule 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableError {
+    /// Commit position of the first transaction that is not in the lake.
+    pub lsn: Lsn,
+    /// The change in it that failed, by its order in the transaction.
+    pub seq: i64,
+    /// The reason; never holds row values.
+    pub reason: String,
+    /// Changes that were not recorded since.
+    pub discarded: u64,
+}
+
+/// One change of one table.
+#[derive(Clone, Debug)]
+pub struct TableTransition {
+    /// The table's oid at the source.
+    pub source_oid: u32,
+    /// What changes.
+    pub change: TableChange,
+}
+
+impl TableTransition {
+    /// It waits for a copy; see [`TableChange::Pending`].
+    pub fn pending(source_oid: u32) -> Self {
+        Self::new(source_oid, TableChange::Pending)
+    }
+
+    /// Its copy began.
+    pub fn copying(source_oid: u32) -> Self {
+        Self::new(source_oid, TableChange::Copying)
+    }
+
+    /// It is complete from `copy_point` on.
+    pub fn streaming(source_oid: u32, copy_point: Lsn, copied_rows: u64) -> Self {
+        Self::new(
+            source_oid,
+            TableChange::Streaming {
+                copy_point,
+                copied_rows,
+            },
+        )
+    }
+
+    /// It was taken out of the configuration.
+    pub fn paused(source_oid: u32) -> Self {
+        Self::new(source_oid, TableChange::Paused)
+    }
+
+    /// Its changes are not recorded from `(lsn, seq)` on. `reason` never holds row values.
+    pub fn error(source_oid: u32, lsn: Lsn, seq: i64, reason: String) -> Self {
+        Self::new(source_oid, TableChange::Error { lsn, seq, reason })
+    }
+
+    /// So many more changes were not recorded.
+    pub fn discarded(source_oid: u32, changes: u64) -> Self {
+        Self::new(source_oid, TableChange::Discarded(changes))
+    }
+
+    /// It is fed into the lake table of this `ducklake_table.table_id`.
+    pub fn lake_table(source_oid: u32, table_id: i64) -> Self {
+        Self::new(source_oid, TableChange::LakeTable(table_id))
+    }
+
+    /// Its columns, key or identity are now these.
+    pub fn shape(source_oid: u32, shape: serde_json::Value) -> Self {
+        Self::new(source_oid, TableChange::Shape(shape))
+    }
+
+    /// It is forgotten; see [`TableChange::Removed`].
+    pub fn removed(source_oid: u32) -> Self {
+        Self::new(source_oid, TableChange::Removed)
+    }
+
+    fn new(source_oid: u32, change: TableChange) -> Self {
+        Self { source_oid, change }
+    }
+}
+
+/// What changes about a table.
+#[derive(Clone, Debug)]
+pub enum TableChange {
+    /// It waits for a copy, whatever it was before: forgets copy, error and request.
+    Pending,
+    /// Its copy began.
+    Copying,
+    /// It is complete from `copy_point` on.
+    Streaming {
+        /// The copy's consistent point.
+        copy_point: Lsn,
+        /// Rows of the copy.
+        copied_rows: u64,
+    },
+    /// It was taken out of the configuration.
+    Paused,
+    /// Its changes are not recorded from here on.
+    Error {
+        /// Commit position of the first transaction that is not in the lake.
+        lsn: Lsn,
+        /// The change in it that failed, by its order in the transaction.
+        seq: i64,
+        /// The reason; never holds row values.
+        reason: String,
+    },
+    /// So many more changes were not recorded.
+    Discarded(u64),
+    /// It is fed into the lake table of this `ducklake_table.table_id`.
+    LakeTable(i64),
+    /// Its columns, key or identity are now these.
+    Shape(serde_json::Value),
+    /// It is forgotten, and its name in the lake becomes free for another table.
+    Removed,
+}
+
+impl Control {
+    /// All tables of the feeder, by name.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn tables(&self) -> Result<Vec<TableRow>, FeederError> {
+        let rows = sqlx::query(
+            "select source_oid, source_schema, source_table, target_schema, target_table,
+                 lake_table_id, state, copy_point::text as copy_point, shape, publication,
+                 error_lsn::text as error_lsn, error_seq, error_reason, discarded,
+                 resync_requested, copied_rows
+             from duckfeeder.tables where feeder = $1
+             order by source_schema, source_table, source_oid",
+        )
+        .bind(self.feeder().as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(ControlError::database("reading the tables"))?;
+        Ok(rows.iter().map(decode).collect::<Result<_, _>>()?)
+    }
+
+    /// Asks whichever process runs the feeder to copy a table again. Needs no [`Fence`].
+    ///
+    /// # Errors
+    /// Kind [`Config`](crate::FeederErrorKind::Config) for a table that is not there, or errors of the
+    /// database.
+    pub async fn request_resync(&self, schema: &str, table: &str) -> Result<(), FeederError> {
+        let updated = sqlx::query(
+            "update duckfeeder.tables set resync_requested = true, updated_at = clock_timestamp()
+             where feeder = $1 and source_schema = $2 and source_table = $3",
+        )
+        .bind(self.feeder().as_str())
+        .bind(schema)
+        .bind(table)
+        .execute(&self.pool)
+        .await
+        .map_err(ControlError::database("requesting a resync"))?;
+        if updated.rows_affected() == 0 {
+            return Err(ControlError::UnknownTable {
+                feeder: self.feeder().clone(),
+                table: format!("{schema}.{table}"),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Adds tables, all or none. Targets, and the names of their `_current` views, must be unlike
+    /// those of every other table of the lake, of whichever feeder, when case is ignored.
+    ///
+    /// # Errors
+    /// Kind [`Config`](crate::FeederErrorKind::Config) for a target that is taken,
+    /// [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
+    pub async fn insert_tables(
+        &self,
+        fence: &Fence,
+        tables: &[NewTable],
+    ) -> Result<(), FeederError> {
+        let failed = ControlError::database("adding tables");
+        let (mut tx, _) = self.begin(fence).await?;
+        // The unique index knows nothing of views: one feeder at a time looks and inserts.
+        sqlx::query("select pg_advisory_xact_lock($1)")
+            .bind(TARGETS_LOCK_KEY)
+            .execute(&mut *tx)
+            .await
+            .map_err(&failed)?;
+        for table in tables {
+            refuse_taken_target(&mut tx, &self.lake, table).await?;
+            sqlx::query(
+                "insert into duckfeeder.tables (feeder, lake, source_oid, source_schema,
+                     source_table, target_schema, target_table, lake_table_id, shape, publication)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            )
+            .bind(self.feeder().as_str())
+            .bind(&self.lake)
+            .bind(i64::from(table.source_oid))
+            .bind(&table.source_schema)
+            .bind(&table.source_table)
+            .bind(&table.target_schema)
+            .bind(&table.target_table)
+            .bind(table.lake_table_id)
+            .bind(&table.shape)
+            .bind(&table.publication)
+            .execute(&mut *tx)
+            .await
+            .map_err(&failed)?;
+        }
+        tx.commit().await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Changes tables in a transaction of its own, in order, all or none. What belongs to a lake
+    /// commit goes into its [`EpochHook`](super::EpochHook) instead.
+    ///
+    /// # Errors
+    /// Kind [`Config`](crate::FeederErrorKind::Config) for a table that is not there,
+    /// [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
+    pub async fn update_tables(
+        &self,
+        fence: &Fence,
+        transitions: &[TableTransition],
+    ) -> Result<(), FeederError> {
+        let failed = ControlError::database("changing the state of tables");
+        let (mut tx, _) = self.begin(fence).await?;
+        for transition in transitions {
+            apply(&mut tx, self.feeder(), transition).await?;
+        }
+        tx.commit().await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Turns requests for a resync into [`TableChange::Pending`] and says which tables it hit. A
+    /// crash right afterwards loses nothing: the tables wait for their copy. Paused tables keep
+    /// their requests.
+    ///
+    /// # Errors
+    /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
+    pub async fn take_resync_requests(&self, fence: &Fence) -> Result<Vec<u32>, FeederError> {
+        let failed = ControlError::database("taking requests for a resync");
+        let (mut tx, _) = self.begin(fence).await?;
+        let requested: Vec<i64> = sqlx::query_scalar(
+            "select source_oid from duckfeeder.tables
+             where feeder = $1 and resync_requested and state <> 'paused'
+             order by source_oid for update",
+        )
+        .bind(self.feeder().as_str())
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(&failed)?;
+        let mut taken = Vec::with_capacity(requested.len());
+        for oid in requested {
+            let source_oid = decode_oid(oid)?;
+            apply(
+                &mut tx,
+                self.feeder(),
+                &TableTransition::pending(source_oid),
+            )
+            .await?;
+            taken.push(source_oid);
+        }
+        tx.commit().await.map_err(failed)?;
+        Ok(taken)
+    }
+}
+
+/// Advisory lock of [`Fence::insert_tables`], released with its transaction.
+const TARGETS_LOCK_KEY: i64 = 5_927_439_025_402;
+
+/// Looks for a table whose target, or whose view, has a name of `table` or of its view.
+async fn refuse_taken_target(
+    tx: &mut PgConnection,
+    lake: &str,
+    table: &NewTable,
+) -> Result<(), ControlError> {
+    let failed = ControlError::database("comparing the targets of tables");
+    let taken = sqlx::query(
+        "select feeder, source_schema, source_table from duckfeeder.tables
+         where lake = $1
+           and lower(target_schema collate \"C\") = lower($2::text collate \"C\")
+           and lower(target_table collate \"C\") in (
+               lower($3::text collate \"C\"),
+               lower($3::text collate \"C\") || '_current',
+               regexp_replace(lower($3::text collate \"C\"), '_current$', ''))
+         limit 1",
+    )
+    .bind(lake)
+    .bind(&table.target_schema)
+    .bind(&table.target_table)
+    .fetch_optional(tx)
+    .await
+    .map_err(&failed)?;
+    let Some(row) = taken else { return Ok(()) };
+    let feeder: String = row.try_get("feeder").map_err(&failed)?;
+    let schema: String = row.try_get("source_schema").map_err(&failed)?;
+    let name: String = row.try_get("source_table").map_err(&failed)?;
+    Err(ControlError::TargetTaken {
+        target: format!("{}.{}", table.target_schema, table.target_table),
+        table: format!("{}.{}", table.source_schema, table.source_table),
+        other: format!("{schema}.{name} of feeder `{feeder}`"),
+    })
+}
+
+/// Applies one change; the table must exist.
+pub(super) async fn apply(
+    tx: &mut PgConnection,
+    feeder: &FeederName,
+    transition: &TableTransition,
+) -> Result<(), ControlError> {
+    let updated = statement(feeder, transition)
+        .execute(tx)
+        .await
+        .map_err(ControlError::database("changing the state of a table"))?;
+    if updated.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(ControlError::UnknownTable {
+            feeder: feeder.clone(),
+            table: transition.source_oid.to_string(),
+        })
+    }
+}
+
+type Statement<'q> = Query<'q, Postgres, sqlx::postgres::PgArguments>;
+
+fn statement<'q>(feeder: &'q FeederName, transition: &'q TableTransition) -> Statement<'q> {
+    let on = |sql: &'static str| {
+        sqlx::query(sql)
+            .bind(feeder.as_str())
+            .bind(i64::from(transition.source_oid))
+    };
+    match &transition.change {
+        TableChange::Pending => on("update duckfeeder.tables
+             set state = 'pending', copy_point = null, copied_rows = 0, error_lsn = null,
+                 error_seq = null, error_reason = null, discarded = 0, resync_requested = false,
+                 updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2"),
+        TableChange::Copying => on("update duckfeeder.tables
+             set state = 'copying', updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2"),
+        TableChange::Streaming {
+            copy_point,
+            copied_rows,
+        } => on("update duckfeeder.tables
+             set state = 'streaming', copy_point = $3::text::pg_lsn, copied_rows = $4,
+                 updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(copy_point.to_string())
+        .bind(clamp(*copied_rows)),
+        TableChange::Paused => on("update duckfeeder.tables
+             set state = 'paused', updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2"),
+        TableChange::Error { lsn, seq, reason } => on("update duckfeeder.tables
+             set state = 'error', error_lsn = $3::text::pg_lsn, error_seq = $4, error_reason = $5,
+                 discarded = 0, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(lsn.to_string())
+        .bind(seq)
+        .bind(reason),
+        TableChange::Discarded(changes) => on("update duckfeeder.tables
+             set discarded = discarded + $3, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(clamp(*changes)),
+        TableChange::LakeTable(id) => on("update duckfeeder.tables
+             set lake_table_id = $3, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(id),
+        TableChange::Shape(shape) => on("update duckfeeder.tables
+             set shape = $3, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(shape),
+        TableChange::Removed => on("delete from duckfeeder.tables
+             where feeder = $1 and source_oid = $2"),
+    }
+}
+
+/// Counts beyond 2^63 do not occur; a counter must not be what stops a feeder.
+fn clamp(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn decode_oid(oid: i64) -> Result<u32, ControlError> {
+    u32::try_from(oid).map_err(|_| ControlError::Corrupt {
+        table: "tables",
+        column: "source_oid",
+    })
+}
+
+fn decode_state(state: &str) -> Result<TableState, ControlError> {
+    [
+        TableState::Pending,
+        TableState::Copying,
+        TableState::Streaming,
+        TableState::Paused,
+        TableState::Error,
+    ]
+    .into_iter()
+    .find(|known| known.as_str() == state)
+    .ok_or(ControlError::Corrupt {
+        table: "tables",
+        column: "state",
+    })
+}
+
+fn decode_count(count: i64, column: &'static str) -> Result<u64, ControlError> {
+    u64::try_from(count).map_err(|_| ControlError::Corrupt {
+        table: "tables",
+        column,
+    })
+}
+
+fn decode(row: &PgRow) -> Result<TableRow, ControlError> {
+    let failed = ControlError::database("reading the tables");
+    let lsn = |column: &'static str| -> Result<Option<Lsn>, ControlError> {
+        let text: Option<String> = row.try_get(column).map_err(&failed)?;
+        text.map(|text| parse_lsn(&text, "tables", column))
+            .transpose()
+    };
+    let state: String = row.try_get("state").map_err(&failed)?;
+    let reason: Option<String> = row.try_get("error_reason").map_err(&failed)?;
+    let discarded = row.try_get("discarded").map_err(&failed)?;
+    let copied_rows = row.try_get("copied_rows").map_err(&failed)?;
+    let error = match reason {
+        Some(reason) => Some(TableError {
+            lsn: lsn("error_lsn")?.ok_or(ControlError::Corrupt {
+                table: "tables",
+                column: "error_lsn",
+            })?,
+            seq: row.try_get("error_seq").map_err(&failed)?,
+            reason,
+            discarded: decode_count(discarded, "discarded")?,
+        }),
+        None => None,
+    };
+    Ok(TableRow {
+        source_oid: decode_oid(row.try_get("source_oid").map_err(&failed)?)?,
+        source_schema: row.try_get("source_schema").map_err(&failed)?,
+        source_table: row.try_get("source_table").map_err(&failed)?,
+        target_schema: row.try_get("target_schema").map_err(&failed)?,
+        target_table: row.try_get("target_table").map_err(&failed)?,
+        lake_table_id: row.try_get("lake_table_id").map_err(&failed)?,
+        state: decode_state(&state)?,
+        copy_point: lsn("copy_point")?,
+        shape: row.try_get("shape").map_err(&failed)?,
+        publication: row.try_get("publication").map_err(&failed)?,
+        error,
+        resync_requested: row.try_get("resync_requested").map_err(&failed)?,
+        copied_rows: decode_count(copied_rows, "copied_rows")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_round_trip_and_nothing_else_passes() {
+        for state in [
+            TableState::Pending,
+            TableState::Copying,
+            TableState::Streaming,
+            TableState::Paused,
+            TableState::Error,
+        ] {
+            assert_eq!(decode_state(state.as_str()).unwrap(), state);
+        }
+        assert!(decode_state("Streaming").is_err());
+        assert!(decode_state("").is_err());
+    }
+
+    #[test]
+    fn an_oid_is_32_bits() {
+        assert_eq!(decode_oid(4_294_967_295).unwrap(), u32::MAX);
+        assert!(decode_oid(4_294_967_296).is_err());
+        assert!(decode_oid(-1).is_err());
+    }
+}
