@@ -176,3 +176,30 @@ pub fn sums_at(db: &mut DuckDb, version: i64) -> Result<Vec<Option<String>>> {
     ))?;
     Ok(rows.rows.into_iter().flatten().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_books_balance() -> Result<()> {
+        let pg = Postgres::start_default()?;
+        let bank = Bank::create(&pg, "postgres", 2, 100)?;
+        let clients = bank.start(2, 7);
+        clients.wait_for_more(50)?;
+        let committed = clients.stop()?;
+        let sums = pg.sql(
+            "postgres",
+            "select (select sum(abalance) from pgbench_accounts), (select sum(tbalance) from pgbench_tellers),
+                    (select sum(bbalance) from pgbench_branches), (select sum(delta) from pgbench_history),
+                    (select count(*) from pgbench_history)",
+        )?;
+        let sums: Vec<_> = sums.into_iter().flatten().flatten().collect();
+        assert!(
+            sums[..4].windows(2).all(|pair| pair[0] == pair[1]),
+            "{sums:?}"
+        );
+        assert_eq!(sums[4], committed.to_string());
+        Ok(())
+    }
+}

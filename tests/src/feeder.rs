@@ -38,11 +38,13 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// One feeder's configuration, its lake's data path and its logs, in a temporary folder.
+/// One feeder's configuration, its lake's data path and its logs, in a folder.
 #[derive(Debug)]
 pub struct Setup {
-    home: TempDir,
+    home: PathBuf,
     runs: AtomicU32,
+    /// Removes the folder, unless it is to be kept.
+    temporary: Option<TempDir>,
 }
 
 /// What a configuration file says, beside `[storage]`, which [`Setup`] adds.
@@ -168,16 +170,28 @@ impl Ended {
 }
 
 impl Setup {
-    /// Writes a configuration with a lake on the local disk.
+    /// Writes a configuration with a lake on the local disk, in a temporary folder.
     ///
     /// # Errors
     /// When a temporary folder cannot be made.
     pub fn new(config: &Config) -> Result<Self> {
-        let home = tempfile::Builder::new().prefix("df-feeder-").tempdir()?;
-        fs::create_dir(home.path().join("lake"))?;
+        let temporary = tempfile::Builder::new().prefix("df-feeder-").tempdir()?;
+        let mut setup = Self::at(temporary.path(), config)?;
+        setup.temporary = Some(temporary);
+        Ok(setup)
+    }
+
+    /// Writes a configuration with a lake on the local disk, in a folder that is kept.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn at(home: &Path, config: &Config) -> Result<Self> {
+        fs::create_dir_all(home.join("lake"))?;
+        let home = fs::canonicalize(home)?;
         let setup = Self {
             home,
             runs: AtomicU32::new(0),
+            temporary: None,
         };
         setup.configure(config)?;
         Ok(setup)
@@ -194,12 +208,12 @@ impl Setup {
 
     /// The folder of the lake's files.
     pub fn lake_dir(&self) -> PathBuf {
-        self.home.path().join("lake")
+        self.home.join("lake")
     }
 
     /// The configuration file.
     pub fn config_file(&self) -> PathBuf {
-        self.home.path().join("duckfeeder.toml")
+        self.home.join("duckfeeder.toml")
     }
 
     /// A command of the binary that reads this configuration and nothing else from its surroundings.
@@ -216,7 +230,7 @@ impl Setup {
         }
         command
             .args(args)
-            .current_dir(self.home.path())
+            .current_dir(&self.home)
             .env("DUCKFEEDER_CONFIG", self.config_file())
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null());
@@ -284,7 +298,7 @@ impl Setup {
 
     fn log_file(&self, kind: &str) -> PathBuf {
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        self.home.path().join(format!("run-{run}.{kind}"))
+        self.home.join(format!("run-{run}.{kind}"))
     }
 }
 

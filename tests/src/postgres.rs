@@ -31,6 +31,9 @@ use crate::{
 /// How long a server may take to start or stop on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// The kernel takes 107 bytes for a socket's path, which ends in `/.s.PGSQL.<port>`.
+const MAX_SOCKET_FOLDER: usize = 90;
+
 /// The superuser of every cluster; it connects without a password.
 pub const SUPERUSER: &str = "postgres";
 
@@ -44,6 +47,8 @@ pub struct Options {
     pub settings: Vec<(String, String)>,
     /// More files in the data directory (certificates, say), as name and content, of mode 0600.
     pub files: Vec<(String, Vec<u8>)>,
+    /// The loopback port; any free one when absent.
+    pub port: Option<u16>,
 }
 
 impl Options {
@@ -174,7 +179,7 @@ impl Postgres {
             bin,
             version,
             home: home.to_path_buf(),
-            port: 0,
+            port: options.port.unwrap_or_default(),
             options: options.clone(),
             account,
             server: None,
@@ -223,18 +228,21 @@ impl Postgres {
 
     /// Starts the server process and waits until it answers. The port stays the same once chosen.
     fn launch(&mut self) -> Result<()> {
-        for attempt in 1.. {
-            if self.port == 0 || (attempt > 1 && self.own.is_some()) {
-                self.port = free_port()?;
-            }
+        if self.port != 0 {
+            return self.launch_once();
+        }
+        let mut attempt = 1;
+        loop {
+            self.port = free_port()?;
             match self.launch_once() {
                 Ok(()) => return Ok(()),
                 // Somebody took the port between our look and the server's.
-                Err(_) if attempt < 5 && self.log_tail(20).contains("could not bind") => {}
+                Err(_) if attempt < 5 && self.log_tail(20).contains("could not bind") => {
+                    attempt += 1;
+                }
                 Err(error) => return Err(error),
             }
         }
-        unreachable!("the loop above only ends by returning")
     }
 
     fn launch_once(&mut self) -> Result<()> {
@@ -244,11 +252,16 @@ impl Postgres {
             .open(self.home.join("log"))?;
         let mut command = Command::new(self.bin.join("postgres"));
         command.arg("-D").arg(self.data_dir());
-        let home = self.home.display().to_string();
+        let socket = if self.home.as_os_str().len() < MAX_SOCKET_FOLDER {
+            self.home.display().to_string()
+        } else {
+            // Too long a path for a socket: TCP alone.
+            String::new()
+        };
         let ordinary = [
             ("port", self.port.to_string()),
             ("listen_addresses", "127.0.0.1".to_owned()),
-            ("unix_socket_directories", home),
+            ("unix_socket_directories", socket),
             ("wal_level", "logical".to_owned()),
             ("max_wal_senders", "20".to_owned()),
             ("max_replication_slots", "20".to_owned()),

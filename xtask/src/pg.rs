@@ -1,7 +1,5 @@
 //! `cargo xtask pg` and `cargo xtask env`: Postgres and DuckDB for work by hand.
 
-use std::io::{IsTerminal, copy, sink, stdin};
-
 use anyhow::Result;
 use duckfeeder_tests::{
     Options, Postgres, Tools,
@@ -9,7 +7,7 @@ use duckfeeder_tests::{
     tools::{MAJORS, default_major},
 };
 
-use crate::repo::{preflight, say, test_variables};
+use crate::repo::{preflight, say, test_variables, wait_for_ctrl_c};
 
 /// Options of `pg`.
 #[derive(Debug, clap::Args)]
@@ -36,19 +34,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         "Postgres {major} is ready; it ends, and its data with it, at Ctrl-C"
     ));
     say(&server.url(SUPERUSER, "postgres"));
-    park();
+    wait_for_ctrl_c();
     Ok(())
-}
-
-/// Blocks until Ctrl-C, or until Ctrl-D at a terminal. The server's watchdog cleans up in each case.
-fn park() {
-    if stdin().is_terminal() {
-        let _ = copy(&mut stdin().lock(), &mut sink());
-        return;
-    }
-    loop {
-        std::thread::park();
-    }
 }
 
 /// Prints `export` lines.

@@ -1,6 +1,11 @@
 //! What the tasks share: the preflight, the variables that tests read, and talking to a person.
 
-use std::{env, ffi::OsString, path::PathBuf};
+use std::{
+    env,
+    ffi::OsString,
+    io::{IsTerminal, copy, sink, stdin},
+    path::PathBuf,
+};
 
 use anyhow::{Result, bail};
 use duckfeeder_tests::{Tools, tools::default_major};
@@ -50,6 +55,17 @@ pub(crate) fn test_variables(tools: &Tools, majors: &[u32]) -> Result<Vec<(Strin
         duckdb.extensions.into(),
     ));
     Ok(variables)
+}
+
+/// Blocks until Ctrl-C, or until Ctrl-D at a terminal. The servers' watchdogs clean up in each case.
+pub(crate) fn wait_for_ctrl_c() {
+    if stdin().is_terminal() {
+        let _ = copy(&mut stdin().lock(), &mut sink());
+        return;
+    }
+    loop {
+        std::thread::park();
+    }
 }
 
 /// The cargo that runs us.
