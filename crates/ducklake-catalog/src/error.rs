@@ -1,5 +1,6 @@
 //! The error of this crate, and the one place where database errors are understood.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
@@ -94,8 +95,8 @@ impl CatalogError {
     pub(crate) fn from_sqlx(source: sqlx::Error, object: impl Into<String>) -> Self {
         let sqlstate = source
             .as_database_error()
-            .and_then(|error| error.code())
-            .map(|code| code.into_owned());
+            .and_then(sqlx::error::DatabaseError::code)
+            .map(Cow::into_owned);
         let kind = match sqlstate.as_deref() {
             Some(code) => kind_of_sqlstate(code),
             None => kind_of_client_error(&source),

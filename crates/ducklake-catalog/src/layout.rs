@@ -35,17 +35,16 @@ pub(crate) fn normalize_data_path(path: &str) -> Result<String, CatalogError> {
         Some(rest) => Some(rest.strip_prefix("localhost").unwrap_or(rest)),
         None => path.starts_with('/').then_some(path),
     };
-    let (prefix, below) = match local {
-        Some(path) => ("/".to_owned(), path.strip_prefix('/').ok_or_else(invalid)?),
-        None => {
-            let (scheme, rest) = path.split_once("://").ok_or_else(invalid)?;
-            let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-                && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
-            if !is_scheme || rest.is_empty() {
-                return Err(invalid());
-            }
-            (format!("{scheme}://"), rest)
+    let (prefix, below) = if let Some(path) = local {
+        ("/".to_owned(), path.strip_prefix('/').ok_or_else(invalid)?)
+    } else {
+        let (scheme, rest) = path.split_once("://").ok_or_else(invalid)?;
+        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !is_scheme || rest.is_empty() {
+            return Err(invalid());
         }
+        (format!("{scheme}://"), rest)
     };
     let below = below.strip_suffix('/').unwrap_or(below);
     if below.is_empty() {

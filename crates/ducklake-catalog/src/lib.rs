@@ -57,6 +57,7 @@ mod inspect;
 mod lake;
 mod lake_type;
 mod layout;
+mod read;
 mod stats;
 mod table_def;
 

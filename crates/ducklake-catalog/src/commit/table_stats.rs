@@ -1,0 +1,318 @@
+//! Files of a table and what they make of its statistics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::locked::TableStats;
+use super::plan::{FileRow, FileStatsRow, Plan};
+use super::table::{ColumnState, TableState, invalid};
+use crate::read::{ColumnRow, column_tree};
+use crate::stats::{Summary, Widened, fits, widen};
+use crate::{
+    CatalogError, CatalogErrorKind, ColumnId, DataFile, DataFileId, FileColumnStats, LakeType,
+    StatBounds,
+};
+
+/// A live leaf column: what its statistics are of.
+struct Leaf {
+    ty: LakeType,
+    /// The type before the change set, when it was another.
+    old_type: Option<LakeType>,
+}
+
+/// What the file's statistics of a column amount to.
+enum Stats {
+    /// Of a live leaf, and the summary of its values unless something is unknown.
+    Live(Option<Summary>),
+    /// Of a column that the change set drops.
+    Dropped,
+}
+
+impl TableState<'_> {
+    pub(super) fn finish_stats(&self, plan: &mut Plan) -> Result<(), CatalogError> {
+        let leaves = self.leaves();
+        let dropped: BTreeSet<ColumnId> = self
+            .columns
+            .iter()
+            .filter(|column| column.after.is_none())
+            .filter_map(ColumnState::id)
+            .collect();
+        let mut old = self.void_old_text(&leaves, plan);
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let mut totals = self.totals()?;
+        let had_rows = totals.is_some_and(|stats| stats.record_count > 0 || stats.next_row_id > 0);
+        let mut stats = totals.unwrap_or(TableStats {
+            record_count: 0,
+            next_row_id: 0,
+            file_size_bytes: 0,
+        });
+        // Of each leaf over all files that have rows; a leaf that a file says nothing of is unknown.
+        let mut summaries: Option<BTreeMap<ColumnId, Option<Summary>>> = None;
+        for file in &self.files {
+            let of_file = self.add_file(file, &mut stats, &leaves, &dropped, plan)?;
+            if file.record_count == 0 {
+                continue;
+            }
+            summaries = Some(match summaries {
+                None => of_file,
+                Some(so_far) => both(so_far, of_file),
+            });
+        }
+        let row = (self.id, stats);
+        match totals.take() {
+            Some(_) => plan.changed_table_stats.push(row),
+            None => plan.new_table_stats.push(row),
+        }
+        for (column, summary) in summaries.unwrap_or_default() {
+            let Some(leaf) = leaves.get(&column) else {
+                continue;
+            };
+            match old.remove(&column) {
+                Some(row) => {
+                    let hides_values = self
+                        .locked
+                        .is_some_and(|locked| locked.hides_values.contains(&column));
+                    match widen(row, &leaf.ty, summary.as_ref(), hides_values) {
+                        Widened::Unchanged => {}
+                        Widened::Changed(row) => {
+                            plan.changed_column_stats.push((self.id, column, row));
+                        }
+                        Widened::Unknown => plan.deleted_column_stats.push((self.id, column)),
+                    }
+                }
+                // The first rows of the table. Later a missing row means unknown, for good.
+                None if !had_rows => {
+                    if let Some(summary) = summary {
+                        plan.new_column_stats
+                            .push((self.id, column, summary.into_row()));
+                    }
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn leaves(&self) -> BTreeMap<ColumnId, Leaf> {
+        let rows = |of: fn(&ColumnState) -> Option<&ColumnRow>| -> Vec<ColumnRow> {
+            self.columns.iter().filter_map(of).cloned().collect()
+        };
+        let before = column_tree(&rows(|column| column.before.as_ref()), None);
+        let old_types: BTreeMap<ColumnId, LakeType> = before
+            .iter()
+            .flat_map(crate::Column::leaves)
+            .map(|leaf| (leaf.id, leaf.ty.clone()))
+            .collect();
+        column_tree(&rows(|column| column.after.as_ref()), None)
+            .iter()
+            .flat_map(crate::Column::leaves)
+            .map(|leaf| {
+                let old_type = old_types
+                    .get(&leaf.id)
+                    .filter(|old| **old != leaf.ty)
+                    .cloned();
+                (
+                    leaf.id,
+                    Leaf {
+                        ty: leaf.ty.clone(),
+                        old_type,
+                    },
+                )
+            })
+            .collect()
+    }
+
+    /// The table's statistics that are still good after changes of type. Bounds whose text would
+    /// be read as another type, in another order, are taken away everywhere.
+    fn void_old_text<'a>(
+        &'a self,
+        leaves: &BTreeMap<ColumnId, Leaf>,
+        plan: &mut Plan,
+    ) -> BTreeMap<ColumnId, &'a crate::stats::ColumnStatsRow> {
+        let mut old: BTreeMap<ColumnId, _> = self
+            .locked
+            .iter()
+            .flat_map(|locked| &locked.column_stats)
+            .map(|(id, row)| (*id, row))
+            .collect();
+        for (id, leaf) in leaves {
+            let Some(old_type) = &leaf.old_type else {
+                continue;
+            };
+            if old_type.bounds_survive(&leaf.ty) {
+                continue;
+            }
+            plan.voided_bounds.push((self.id, *id));
+            if old.remove(id).is_some() {
+                plan.deleted_column_stats.push((self.id, *id));
+            }
+        }
+        old
+    }
+
+    /// The table's totals; `None` for a table that never had any rows.
+    fn totals(&self) -> Result<Option<TableStats>, CatalogError> {
+        let Some(locked) = self.locked else {
+            return Ok(None);
+        };
+        if locked.stats.is_none() && locked.has_files {
+            // The next row id cannot be known then, and row ids must never repeat.
+            let kind = CatalogErrorKind::InvalidCatalog;
+            return Err(CatalogError::new(kind, self.object.clone())
+                .with_detail("it has files but no statistics"));
+        }
+        Ok(locked.stats)
+    }
+
+    /// Adds a file's rows, and returns the summaries of all leaves.
+    fn add_file(
+        &self,
+        file: &DataFile,
+        totals: &mut TableStats,
+        leaves: &BTreeMap<ColumnId, Leaf>,
+        dropped: &BTreeSet<ColumnId>,
+        plan: &mut Plan,
+    ) -> Result<BTreeMap<ColumnId, Option<Summary>>, CatalogError> {
+        let object = || format!("file {} of {}", file.path, self.object);
+        let number = |value: u64| {
+            i64::try_from(value).map_err(|_| invalid(object(), "a count is out of range"))
+        };
+        let add = |a: i64, b: i64| {
+            a.checked_add(b)
+                .ok_or_else(|| invalid(object(), "a total is out of range"))
+        };
+        let id = DataFileId::new(plan.next_file_id);
+        plan.next_file_id += 1;
+        let row = FileRow {
+            id,
+            table: self.id,
+            path: file.path.clone(),
+            record_count: number(file.record_count)?,
+            file_size_bytes: number(file.file_size_bytes)?,
+            footer_size: number(file.footer_size)?,
+            row_id_start: totals.next_row_id,
+        };
+        totals.record_count = add(totals.record_count, row.record_count)?;
+        totals.next_row_id = add(totals.next_row_id, row.record_count)?;
+        totals.file_size_bytes = add(totals.file_size_bytes, row.file_size_bytes)?;
+        plan.files.push(row);
+
+        let mut summaries: BTreeMap<ColumnId, Option<Summary>> =
+            leaves.keys().map(|id| (*id, None)).collect();
+        let mut seen = BTreeSet::new();
+        for stats in &file.columns {
+            if !seen.insert(stats.column) {
+                return Err(invalid(
+                    object(),
+                    format!("statistics of column {} twice", stats.column),
+                ));
+            }
+            let Stats::Live(summary) = self.classify(stats, leaves, dropped, &object)? else {
+                continue;
+            };
+            let Some(leaf) = leaves.get(&stats.column) else {
+                continue;
+            };
+            if has_file_stats(&leaf.ty) {
+                let bounds = summary.clone().map(Summary::into_row);
+                let (min, max) = bounds.map_or((None, None), |row| (row.min, row.max));
+                plan.file_stats.push(FileStatsRow {
+                    file: id,
+                    table: self.id,
+                    column: stats.column,
+                    column_size_bytes: number(stats.column_size_bytes)?,
+                    value_count: number(stats.value_count)?,
+                    null_count: number(stats.null_count)?,
+                    min,
+                    max,
+                    contains_nan: nan_of(stats, &leaf.ty),
+                });
+            }
+            summaries.insert(stats.column, summary);
+        }
+        Ok(summaries)
+    }
+
+    fn classify(
+        &self,
+        stats: &FileColumnStats,
+        leaves: &BTreeMap<ColumnId, Leaf>,
+        dropped: &BTreeSet<ColumnId>,
+        object: &impl Fn() -> String,
+    ) -> Result<Stats, CatalogError> {
+        let column = stats.column;
+        let Some(leaf) = leaves.get(&column) else {
+            if dropped.contains(&column) {
+                return Ok(Stats::Dropped);
+            }
+            if self.columns.iter().any(|state| state.id() == Some(column)) {
+                return Err(invalid(object(), format!("column {column} is not a leaf")));
+            }
+            return Err(
+                CatalogError::new(CatalogErrorKind::TableChanged, self.object.clone())
+                    .with_detail(format!("it has no column {column}")),
+            );
+        };
+        let StatBounds::Range { min, max } = &stats.bounds else {
+            return Ok(Stats::Live(summary_of(stats, &leaf.ty)));
+        };
+        let are_of = |ty: &LakeType| fits(min, ty) && fits(max, ty);
+        if are_of(&leaf.ty) {
+            return Ok(Stats::Live(summary_of(stats, &leaf.ty)));
+        }
+        // A file written before the column's type changed, in the same change set.
+        if leaf.old_type.as_ref().is_some_and(are_of) {
+            return Ok(Stats::Live(None));
+        }
+        Err(invalid(
+            object(),
+            format!("the bounds of column {column} are not {}", leaf.ty),
+        ))
+    }
+}
+
+fn summary_of(stats: &FileColumnStats, ty: &LakeType) -> Option<Summary> {
+    let stats = FileColumnStats {
+        contains_nan: nan_of(stats, ty),
+        ..stats.clone()
+    };
+    has_file_stats(ty).then(|| Summary::of_file(&stats, ty))?
+}
+
+fn nan_of(stats: &FileColumnStats, ty: &LakeType) -> Option<bool> {
+    matches!(ty, LakeType::Float32 | LakeType::Float64)
+        .then_some(stats.contains_nan)
+        .flatten()
+}
+
+fn both(
+    so_far: BTreeMap<ColumnId, Option<Summary>>,
+    mut of_file: BTreeMap<ColumnId, Option<Summary>>,
+) -> BTreeMap<ColumnId, Option<Summary>> {
+    so_far
+        .into_iter()
+        .map(|(column, summary)| {
+            let other = of_file.remove(&column).flatten();
+            let joined = match (summary, other) {
+                (Some(summary), Some(other)) => summary.and(other),
+                _ => None,
+            };
+            (column, joined)
+        })
+        .collect()
+}
+
+/// Types of which no row is better than any: DuckDB keeps no usable statistics of them.
+fn has_file_stats(ty: &LakeType) -> bool {
+    !matches!(
+        ty,
+        LakeType::TimeTz
+            | LakeType::Interval
+            | LakeType::Int128
+            | LakeType::UInt128
+            | LakeType::Variant
+            | LakeType::Geometry
+            | LakeType::Other(_)
+    )
+}
