@@ -1,2 +1,3 @@
 //! The duckfeeder binary.
+mod config;
 fn main() {}

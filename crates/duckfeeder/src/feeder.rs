@@ -1,0 +1,119 @@
+//! A feeder that is ready to start.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::config::{FeederConfig, FeederName};
+use feeder_core::{FeederStatus, Outcome, Phase, RunMode};
+use crate::Lsn;
+use storage::Storage;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Builder, Error, Handle};
+
+/// A feeder that has not been started. Starting is [`spawn`](Self::spawn), [`run`](Self::run) or
+/// [`run_until_caught_up`](Self::run_until_caught_up).
+pub struct Feeder {
+    /// `None` when it is disabled.
+    core: Option<feeder_core::Feeder>,
+    status: watch::Receiver<FeederStatus>,
+}
+
+impl Feeder {
+    /// Begins to describe a feeder.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A feeder from a configuration that the host built itself.
+    pub fn from_config(config: FeederConfig, storage: Arc<dyn Storage>) -> Self {
+        let core = feeder_core::Feeder::new(config, storage);
+        let status = core.status();
+        Self { core: Some(core), status }
+    }
+
+    pub(crate) fn disabled(name: &FeederName) -> Self {
+        let (_, status) = watch::channel(FeederStatus {
+            name: name.to_string(),
+            phase: Phase::Stopped,
+            checkpoint: Lsn::ZERO,
+            server_wal_end: Lsn::ZERO,
+            last_snapshot: None,
+            last_commit: None,
+            buffered_bytes: 0,
+            paused: false,
+            last_error: None,
+            tables: Vec::new(),
+        });
+        Self { core: None, status }
+    }
+
+    /// What the feeder says of itself, from before it starts until after it ended.
+    pub fn status(&self) -> watch::Receiver<FeederStatus> {
+        self.status.clone()
+    }
+
+    /// Starts the feeder as a task of the current tokio runtime and returns at once. Outside a
+    /// runtime, which must have its io and time drivers enabled, the handle holds the error.
+    pub fn spawn(self) -> Handle {
+        let Some(core) = self.core else {
+            return Handle::disabled(self.status);
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                let stop = CancellationToken::new();
+                let run = core.run(RunMode::Forever, stop.clone());
+                Handle::running(&runtime, run, self.status, stop)
+            }
+            Err(_) => Handle::failed(
+                self.status,
+                Error::config("the feeder was started outside a tokio runtime", "call spawn() inside one"),
+            ),
+        }
+    }
+
+    /// Feeds until `shutdown` resolves, then flushes, commits and acknowledges. Dropping the future
+    /// stops without a flush, and loses nothing.
+    ///
+    /// # Errors
+    /// What ended the feeder.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Outcome, Error> {
+        let stop = CancellationToken::new();
+        let Some(core) = self.core else {
+            shutdown.await;
+            return Ok(Outcome::Stopped);
+        };
+        let feed = core.run(RunMode::Forever, stop.clone());
+        tokio::pin!(feed);
+        tokio::select! {
+            outcome = &mut feed => return outcome.map_err(Error::from),
+            () = shutdown => stop.cancel(),
+        }
+        feed.await.map_err(Error::from)
+    }
+
+    /// Feeds until everything is committed that was in the source when it started. A disabled
+    /// feeder is done at once.
+    ///
+    /// # Errors
+    /// What ended the feeder.
+    pub async fn run_until_caught_up(self) -> Result<Outcome, Error> {
+        match self.core {
+            Some(core) => {
+                let stop = CancellationToken::new();
+                core.run(RunMode::UntilCaughtUp, stop).await.map_err(Error::from)
+            }
+            None => Ok(Outcome::Stopped),
+        }
+    }
+}
+
+impl std::fmt::Debug for Feeder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feeder")
+            .field("name", &self.status.borrow().name)
+            .field("enabled", &self.core.is_some())
+            .finish_non_exhaustive()
+    }
+}
