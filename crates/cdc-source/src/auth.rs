@@ -175,3 +175,6 @@ fn out_of_order() -> SourceError {
 fn cannot_send(cause: std::io::Error) -> SourceError {
     SourceError::permanent(SourceErrorKind::Config, "the password cannot be sent").caused_by(cause)
 }
+
+#[cfg(test)]
+mod tests;

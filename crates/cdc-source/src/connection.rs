@@ -163,12 +163,7 @@ impl Connection {
                     self.ready(body.status());
                     return Ok(rows);
                 }
-                Incoming::Message(
-                    Message::CopyOutResponse(_) | Message::CopyInResponse(_) | Message::CopyDone,
-                )
-                | Incoming::CopyData(_)
-                | Incoming::CopyBoth
-                | Incoming::Message(_) => {
+                Incoming::Message(_) | Incoming::CopyData(_) | Incoming::CopyBoth => {
                     return Err(SourceError::protocol(
                         "the answer to a query makes no sense",
                     ));
@@ -261,29 +256,6 @@ impl Connection {
                     }
                 }
                 other => return Ok(other),
-            }
-        }
-    }
-
-    /// The next message of an answer, if it is in the buffer already; see
-    /// [`Connection::receive`].
-    pub(crate) fn receive_buffered(&mut self) -> Result<Option<Incoming>, SourceError> {
-        loop {
-            match self
-                .wire
-                .buffered()
-                .map_err(|error| error.about(&self.label))?
-            {
-                None => return Ok(None),
-                Some(Incoming::Message(Message::ErrorResponse(body))) => {
-                    return Err(SourceError::from_response(&body));
-                }
-                Some(Incoming::Message(message)) => {
-                    if let Some(message) = self.absorb(message)? {
-                        return Ok(Some(Incoming::Message(message)));
-                    }
-                }
-                Some(other) => return Ok(Some(other)),
             }
         }
     }
@@ -385,3 +357,6 @@ impl CopyOut<'_> {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

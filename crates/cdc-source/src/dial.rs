@@ -18,7 +18,7 @@ use crate::wire::Transport;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
-const USER_TIMEOUT: Duration = Duration::from_secs(60);
+const USER_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A byte stream to a server, and the data that binds SCRAM to its TLS channel.
 pub(crate) struct Dialled {

@@ -237,7 +237,7 @@ fn classify(sqlstate: &str) -> Classified {
     use SourceErrorKind as Kind;
     let (kind, permanent) = match sqlstate {
         "28000" | "28P01" => (Kind::Auth, true),
-        "3D000" => (Kind::DatabaseMissing, true),
+        "3D000" | "57P04" => (Kind::DatabaseMissing, true),
         "42501" => (Kind::Privilege, true),
         "42883" => (Kind::NoBinaryOutput, true),
         "42710" | "42P04" | "42P06" | "42P07" => (Kind::AlreadyExists, true),
@@ -249,7 +249,6 @@ fn classify(sqlstate: &str) -> Classified {
         // A file that must exist is gone: the WAL a slot needs.
         "58P01" => (Kind::SlotLost, true),
         "57014" => (Kind::Timeout, false),
-        "57P04" => (Kind::DatabaseMissing, true),
         "57P01" | "57P02" | "57P03" | "57P05" => (Kind::Unavailable, false),
         "XX001" | "XX002" => (Kind::Server, true),
         _ => match sqlstate.get(..2) {

@@ -43,6 +43,9 @@ pub mod tables;
 mod tls;
 mod wire;
 
+#[cfg(test)]
+mod scripted;
+
 pub use connection::{Connection, CopyOut, ServerVersion, SessionKind};
 pub use copy::{CopySession, CtidRange, ctid_ranges, render_copy};
 pub use endpoint::{

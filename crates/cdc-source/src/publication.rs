@@ -379,13 +379,17 @@ fn table_list(
 /// ONLY, so that children of an inheritance parent do not come along uninvited; partitions are
 /// published with their root all the same.
 fn table_item(table: &PublishedTable) -> String {
-    let mut item = format!("only {}", qualified(&table.schema, &table.name));
-    if let Some(columns) = &table.columns {
+    let columns = table.columns.as_ref().map_or_else(String::new, |columns| {
         let columns: Vec<_> = columns.iter().map(|column| quote_ident(column)).collect();
-        item.push_str(&format!(" ({})", columns.join(", ")));
-    }
-    if let Some(filter) = &table.row_filter {
-        item.push_str(&format!(" where ({filter}\n)"));
-    }
-    item
+        format!(" ({})", columns.join(", "))
+    });
+    // The line break ends a comment at the end of the condition.
+    let filter = table
+        .row_filter
+        .as_ref()
+        .map_or_else(String::new, |filter| format!(" where ({filter}\n)"));
+    format!(
+        "only {}{columns}{filter}",
+        qualified(&table.schema, &table.name)
+    )
 }

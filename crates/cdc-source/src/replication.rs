@@ -430,3 +430,6 @@ fn now() -> PgTimestamp {
         .map_or(0, |time| time.as_micros());
     PgTimestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::error::{SourceError, SourceErrorKind};
 
 /// Room made for one read.
-const READ_CHUNK: usize = 256 * 1024;
+const READ_CHUNK: usize = 512 * 1024;
+/// With less room than this, a new buffer is taken.
+const SMALLEST_READ: usize = 64 * 1024;
 /// The server builds a message in a buffer of at most 1 GiB; the rest is framing.
 const MAX_MESSAGE: usize = (1 << 30) + 64 * 1024;
 /// Before authentication nobody has a reason to send more.
@@ -154,9 +156,13 @@ impl Wire {
         Ok(Some(length + 1))
     }
 
-    /// Reads once. Memory grows with what has arrived, never with what was announced.
+    /// Reads once. Memory grows with what has arrived, never with what was announced. While earlier
+    /// messages are still held, their buffer is used up first; once they are gone, it is used again.
     async fn fill(&mut self) -> Result<usize, SourceError> {
-        self.inbound.reserve(READ_CHUNK);
+        let spare = self.inbound.capacity() - self.inbound.len();
+        if spare < READ_CHUNK && !self.inbound.try_reclaim(READ_CHUNK) && spare < SMALLEST_READ {
+            self.inbound.reserve(READ_CHUNK);
+        }
         self.io
             .read_buf(&mut self.inbound)
             .await

@@ -71,7 +71,7 @@ async fn open(
     let error = match dialled {
         Ok(dialled) => {
             let encrypted = dialled.encrypted;
-            match session(dialled, endpoint, host, kind).await {
+            match Connection::on(dialled, endpoint, host, kind).await {
                 // pg_hba.conf may take plain connections only.
                 Err(error) if encrypted && error.sqlstate() == Some("28000") => error,
                 other => return other,
@@ -85,39 +85,40 @@ async fn open(
         return Err(error);
     }
     let dialled = dial::dial(host, &endpoint.tls, Encryption::Off).await?;
-    session(dialled, endpoint, host, kind).await
-}
-
-async fn session(
-    dialled: Dialled,
-    endpoint: &Endpoint,
-    host: &Host,
-    kind: SessionKind,
-) -> Result<Connection, SourceError> {
-    let credentials = Credentials {
-        user: endpoint.user.clone(),
-        password: endpoint.resolve_password(host).await?,
-        mode: endpoint.channel_binding,
-        channel_binding: dialled.channel_binding,
-    };
-    let mut connection = Connection {
-        wire: Wire::new(dialled.io),
-        label: endpoint.describe(host),
-        kind,
-        state: State::Busy,
-        parameters: BTreeMap::new(),
-        backend_pid: 0,
-        version: ServerVersion::default(),
-        encrypted: dialled.encrypted,
-        failure: None,
-    };
-    connection.start(endpoint, &credentials).await?;
-    connection.pin().await?;
-    connection.check_target(endpoint.target_session).await?;
-    Ok(connection)
+    Connection::on(dialled, endpoint, host, kind).await
 }
 
 impl Connection {
+    /// Opens a session on a byte stream.
+    pub(crate) async fn on(
+        dialled: Dialled,
+        endpoint: &Endpoint,
+        host: &Host,
+        kind: SessionKind,
+    ) -> Result<Self, SourceError> {
+        let credentials = Credentials {
+            user: endpoint.user.clone(),
+            password: endpoint.resolve_password(host).await?,
+            mode: endpoint.channel_binding,
+            channel_binding: dialled.channel_binding,
+        };
+        let mut connection = Self {
+            wire: Wire::new(dialled.io),
+            label: endpoint.describe(host),
+            kind,
+            state: State::Busy,
+            parameters: BTreeMap::new(),
+            backend_pid: 0,
+            version: ServerVersion::default(),
+            encrypted: dialled.encrypted,
+            failure: None,
+        };
+        connection.start(endpoint, &credentials).await?;
+        connection.pin().await?;
+        connection.check_target(endpoint.target_session).await?;
+        Ok(connection)
+    }
+
     async fn start(
         &mut self,
         endpoint: &Endpoint,
