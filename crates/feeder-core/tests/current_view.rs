@@ -39,7 +39,7 @@ fn the_first_reset_opens_the_view() {
         row("truncate", 11, 0, [None; 4]),
         row("insert", 12, 0, [Some("2"), Some("b"), None, None]),
     ];
-    check("before the first reset", &[ID], rows.clone(), &[]);
+    check("before the first reset", &[ID], &rows, &[]);
     // A copy whose consistent point lies before rows that were streamed beside it.
     let mut copied = rows;
     copied.extend([
@@ -49,7 +49,7 @@ fn the_first_reset_opens_the_view() {
     check(
         "the truncate is later than the copy",
         &[ID],
-        copied,
+        &copied,
         &[([Some("2"), Some("b"), None, None], &[])],
     );
 }
@@ -73,7 +73,7 @@ fn a_copy_ends_where_its_point_is() {
     check(
         "rows at the copy's point",
         &[ID],
-        rows.clone(),
+        &rows,
         &[
             ([Some("1"), Some("a"), Some("new"), None], &[]),
             ([Some("3"), Some("c"), None, None], &[]),
@@ -87,7 +87,7 @@ fn a_copy_ends_where_its_point_is() {
     check(
         "a resync forgets everything before it",
         &[ID],
-        resynced,
+        &resynced,
         &[([Some("4"), Some("d"), None, None], &[])],
     );
 }
@@ -104,7 +104,7 @@ fn truncate_empties_what_was_before_it() {
     check(
         "truncate in mid-transaction",
         &[ID],
-        rows,
+        &rows,
         &[([Some("3"), Some("c"), None, None], &[])],
     );
 }
@@ -125,7 +125,7 @@ fn a_real_null_is_a_value() {
     check(
         "NULL written, then left alone",
         &[ID],
-        rows,
+        &rows,
         &[([Some("1"), Some("a"), None, Some("y")], &[])],
     );
 }
@@ -160,7 +160,7 @@ fn a_reborn_row_does_not_inherit() {
     check(
         "delete, key change, unchanged value",
         &[ID],
-        rows.clone(),
+        &rows,
         &[([Some("1"), Some("b"), Some("n"), None], &[BODY])],
     );
     let mut again = rows;
@@ -172,7 +172,7 @@ fn a_reborn_row_does_not_inherit() {
     check(
         "delete, insert, unchanged value",
         &[ID],
-        again,
+        &again,
         &[([Some("1"), Some("y"), None, Some("whole")], &[])],
     );
 }
@@ -193,7 +193,7 @@ fn full_identity_with_keys_that_change_places() {
     check(
         "1 -> 3, 2 -> 1, 3 -> 2",
         &[ID],
-        rows,
+        &rows,
         &[
             ([Some("1"), Some("b"), Some("two"), None], &[]),
             ([Some("2"), Some("a"), Some("one"), None], &[]),
@@ -226,7 +226,7 @@ fn identity_by_index_goes_by_the_index() {
     check(
         "USING INDEX",
         &[CODE],
-        rows,
+        &rows,
         &[([Some("9"), Some("a"), Some("x"), Some("long")], &[])],
     );
 }
@@ -249,7 +249,7 @@ fn keys_of_several_columns_and_of_all() {
     check(
         "two key columns",
         &[ID, CODE],
-        rows,
+        &rows,
         &[([Some("1"), Some("b"), Some("n"), Some("q")], &[])],
     );
     let all = [Some("1"), Some("a"), Some("n"), Some("q")];
@@ -262,7 +262,7 @@ fn keys_of_several_columns_and_of_all() {
     check(
         "nothing but key columns",
         &[ID, CODE, NAME, BODY],
-        rows,
+        &rows,
         &[(all, &[])],
     );
 }
@@ -398,15 +398,18 @@ fn replay(changes: &[Change], key: &[usize]) -> State {
 }
 
 /// Runs the view on one changelog and compares it with `expected`, and with the replay.
-fn check(name: &str, key: &[usize], changes: Vec<Change>, expected: &[([Text; 4], &[usize])]) {
+fn check(name: &str, key: &[usize], changes: &[Change], expected: &[([Text; 4], &[usize])]) {
     let Some(duckdb) = duckdb() else { return };
     let expected: State = expected
         .iter()
         .map(|(values, unsent)| {
             let text = |column: usize| values[column].map(str::to_owned);
-            let shown = (0..4).map(|column| match unsent.contains(&column) {
-                true => Shown::Unsent,
-                false => Shown::Known(text(column)),
+            let shown = (0..4).map(|column| {
+                if unsent.contains(&column) {
+                    Shown::Unsent
+                } else {
+                    Shown::Known(text(column))
+                }
             });
             (
                 key.iter().map(|&column| text(column)).collect(),
@@ -414,8 +417,8 @@ fn check(name: &str, key: &[usize], changes: Vec<Change>, expected: &[([Text; 4]
             )
         })
         .collect();
-    assert_eq!(replay(&changes, key), expected, "{name}: the replay");
-    let views = run(&duckdb, std::iter::once((key, changes.as_slice())));
+    assert_eq!(replay(changes, key), expected, "{name}: the replay");
+    let views = run(&duckdb, std::iter::once((key, changes)));
     assert_eq!(views, [expected], "{name}");
 }
 
@@ -500,9 +503,10 @@ fn values(change: &Change) -> String {
         .iter()
         .map(|&column| text(COLUMNS[column]))
         .collect();
-    let unsent = match unsent.is_empty() {
-        true => "null".to_owned(),
-        false => format!("[{}]", unsent.join(", ")),
+    let unsent = if unsent.is_empty() {
+        "null".to_owned()
+    } else {
+        format!("[{}]", unsent.join(", "))
     };
     let values: Vec<String> = change
         .values
@@ -658,7 +662,7 @@ impl History {
             if !self.is_free(&new, number) {
                 return;
             }
-            self.source[number] = new.clone();
+            self.source[number].clone_from(&new);
             if self.key.iter().any(|&column| old[column] != new[column]) {
                 let old = self.old(&old);
                 self.write("delete", lsn, next(), old, Vec::new());
