@@ -1,1 +1,20 @@
-//! End-to-end tests.
+//! End-to-end tests: a real Postgres, the real binary, DuckDB as the reader.
+//!
+//! The short sizes are for every change; `cargo xtask test --long` runs those of the release. A random
+//! test prints its seed, and `DUCKFEEDER_TEST_SEED` plays it again.
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds and figures belong into the report of a test"
+)]
+
+mod bad_input;
+mod commands;
+mod crash;
+mod flow;
+mod idle;
+mod keyless;
+mod load;
+mod neighbours;
+mod privileges;
+mod rig;
+mod same_database;

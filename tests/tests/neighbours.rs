@@ -1,0 +1,70 @@
+//! Others write to the same lake, and maintain it, while the feeder feeds.
+
+use anyhow::{Result, ensure};
+use duckfeeder_tests::bank::{Bank, TABLES};
+
+use crate::rig::{Rig, SOURCE, seed, size};
+
+#[test]
+fn duckdb_writes_and_maintains_the_lake_beside_the_feeder() -> Result<()> {
+    let rig = Rig::new()?;
+    let bank = Bank::create(&rig.pg, SOURCE, 1, 5_000)?;
+    let mut feeder = rig.stream(&TABLES)?;
+    let clients = bank.start(2, seed()?);
+    let mut db = rig.lake.open()?;
+    db.execute("create schema lake.reports")?;
+    db.execute("create table lake.reports.t (i int, made_at timestamptz)")?;
+    let rounds = size(40, 400);
+    let (mut written, mut refused, mut maintained) = (0_i64, 0, 0);
+    for round in 0..rounds {
+        // A lost race is no failure: DuckDB gives up after ten tries of its own, and we try again.
+        match db.execute(&format!(
+            "insert into lake.reports.t values ({round}, now())"
+        )) {
+            Ok(()) => written += 1,
+            Err(_) => refused += 1,
+        }
+        if round % 10 == 9 {
+            maintained += i32::from(db.execute("checkpoint lake").is_ok());
+        }
+        feeder.expect_running()?;
+    }
+    clients.stop()?;
+    println!("{written} rows written, {refused} refused, {maintained} checkpoints");
+    ensure!(
+        written > rounds / 2,
+        "only {written} of {rounds} writes of DuckDB succeeded"
+    );
+    ensure!(maintained > 0, "no CHECKPOINT succeeded");
+    rig.wait_until_equal(&mut feeder, &TABLES)?;
+    feeder.terminate()?;
+    let mut oracle = rig.oracle()?;
+    ensure!(
+        oracle.db().int("select count(*) from lake.reports.t")? == written,
+        "rows of DuckDB are gone"
+    );
+    oracle.check_all(&TABLES)
+}
+
+#[test]
+fn small_files_are_merged_beside_a_running_feeder() -> Result<()> {
+    let rig = Rig::new()?;
+    rig.source("create table t (id int primary key, v text)")?;
+    let mut feeder = rig.stream(&["t"])?;
+    for id in 0..10 {
+        rig.source(&format!("insert into t values ({id}, 'v')"))?;
+        rig.wait_for(
+            &mut feeder,
+            &format!("exists (from lake.raw.t where id = {id})"),
+        )?;
+    }
+    let mut db = rig.lake.open()?;
+    let files = "select count(*) from ducklake_list_files('lake', 't', schema => 'raw')";
+    let before = db.int(files)?;
+    db.execute("call ducklake_merge_adjacent_files('lake', 't', schema => 'raw')")?;
+    let after = db.int(files)?;
+    ensure!(after < before, "{before} files became {after}");
+    rig.source("update t set v = 'w'")?;
+    rig.wait_until_equal(&mut feeder, &["t"])?;
+    feeder.terminate()
+}
