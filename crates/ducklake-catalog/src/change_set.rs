@@ -177,6 +177,25 @@ impl ChangeSet {
         SchemaRef::New(number)
     }
 
+    /// The directory, relative to the data path and with a trailing slash, of a schema that this
+    /// change set creates; `None` for one of the lake, whose [`path`](crate::Schema::path) says it.
+    ///
+    /// An ensured schema that turns out to exist may lie elsewhere. A commit that appends files to a
+    /// table in it then fails with
+    /// [`CatalogErrorKind::TableChanged`](crate::CatalogErrorKind::TableChanged).
+    pub fn schema_path(&self, schema: SchemaRef) -> Option<String> {
+        let SchemaRef::New(number) = schema else {
+            return None;
+        };
+        self.operations
+            .iter()
+            .filter_map(|operation| match operation {
+                Operation::Schema(schema) => Some(schema.directory()),
+                _ => None,
+            })
+            .nth(number)
+    }
+
     /// Creates a table; the commit fails when its name is taken by a table or view.
     pub fn create_table(&mut self, schema: impl Into<SchemaSelector>, def: TableDef) -> TableRef {
         self.operations.push(Operation::CreateTable {

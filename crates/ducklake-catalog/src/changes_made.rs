@@ -14,6 +14,7 @@ pub(crate) enum Change {
     CreatedView { schema: String, view: String },
     InsertedIntoTable(TableId),
     AlteredTable(TableId),
+    AlteredView(ViewId),
 }
 
 impl fmt::Display for Change {
@@ -29,6 +30,7 @@ impl fmt::Display for Change {
             }
             Self::InsertedIntoTable(id) => write!(f, "inserted_into_table:{id}"),
             Self::AlteredTable(id) => write!(f, "altered_table:{id}"),
+            Self::AlteredView(id) => write!(f, "altered_view:{id}"),
         }
     }
 }
@@ -56,6 +58,7 @@ mod tests {
     #[test]
     fn words_are_spelled_and_quoted_as_the_format_says() {
         let text = changes_made(vec![
+            Change::AlteredView(ViewId::new(9)),
             Change::AlteredTable(TableId::new(2)),
             Change::InsertedIntoTable(TableId::new(7)),
             Change::InsertedIntoTable(TableId::new(7)),
@@ -75,7 +78,7 @@ mod tests {
             text,
             "dropped_view:5,created_schema:\"we\"\"ird, x\",\
              created_table:\"we\"\"ird, x\".\"t,\"\"q\",created_view:\"raw\".\"v\",\
-             inserted_into_table:2,inserted_into_table:7,altered_table:2"
+             inserted_into_table:2,inserted_into_table:7,altered_table:2,altered_view:9"
         );
         assert_eq!(changes_made(Vec::new()), "");
     }

@@ -65,10 +65,12 @@ impl TableDef {
         self.with_tag("comment", comment)
     }
 
-    /// Adds a tag; DuckDB shows tags in `duckdb_tables()`.
+    /// Sets a tag; DuckDB shows tags in `duckdb_tables()`.
     #[must_use]
     pub fn with_tag(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.tags.push((key.into(), value.into()));
+        let key = key.into();
+        self.tags.retain(|(other, _)| *other != key);
+        self.tags.push((key, value.into()));
         self
     }
 

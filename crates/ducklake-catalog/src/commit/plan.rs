@@ -437,6 +437,9 @@ impl<'a> Planner<'a> {
                 schema: schema_name(row.schema),
                 table: row.name.clone(),
             });
+            if plan.tags.iter().any(|tag| tag.object == row.id.get()) {
+                words.push(Change::AlteredTable(row.id));
+            }
         }
         for view in self.views.into_iter().filter(|view| view.is_new) {
             words.push(Change::CreatedView {

@@ -6,13 +6,24 @@ use super::support::{TestDb, execute, text};
 
 #[tokio::test]
 async fn duckdb_takes_a_fresh_lake_for_its_own() {
-    let Some(db) = TestDb::create().await else { return };
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
     let catalog = db.catalog().await;
     assert_eq!(catalog.inspect().await.unwrap(), None);
-    assert_eq!(catalog.bootstrap(&db.data_path()).await.unwrap(), Bootstrap::Created);
-    assert_eq!(catalog.bootstrap(&db.data_path()).await.unwrap(), Bootstrap::Existing);
+    assert_eq!(
+        catalog.bootstrap(&db.data_path()).await.unwrap(),
+        Bootstrap::Created
+    );
+    assert_eq!(
+        catalog.bootstrap(&db.data_path()).await.unwrap(),
+        Bootstrap::Existing
+    );
     let without_slash = db.data_path().trim_end_matches('/').to_owned();
-    assert_eq!(catalog.bootstrap(&without_slash).await.unwrap(), Bootstrap::Existing);
+    assert_eq!(
+        catalog.bootstrap(&without_slash).await.unwrap(),
+        Bootstrap::Existing
+    );
     let info = catalog.inspect().await.unwrap().unwrap();
     assert_eq!(info.version, "1.0");
     assert_eq!(info.data_path, db.data_path());
@@ -32,13 +43,15 @@ async fn duckdb_takes_a_fresh_lake_for_its_own() {
          SELECT 'rows', count(*), sum(id), count(extra) FROM t;
          SELECT 'row', name FROM t WHERE id = 3;",
     );
-    assert!(shown.contains("rows|200|210946|100"), "{shown}");
+    assert!(shown.contains("rows|200|210896|100"), "{shown}");
     assert!(shown.contains("row|changed"), "{shown}");
 }
 
 #[tokio::test]
 async fn many_at_once_create_one_lake() {
-    let Some(db) = TestDb::create().await else { return };
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
     let mut tasks = Vec::new();
     for _ in 0..6 {
         let (options, path) = (db.catalog_options(), db.data_path());
@@ -55,21 +68,33 @@ async fn many_at_once_create_one_lake() {
     }
     assert_eq!(created, 1);
     let mut connection = db.connection().await;
-    assert_eq!(text(&mut connection, "select count(*) from ducklake_snapshot").await, "1");
+    assert_eq!(
+        text(&mut connection, "select count(*) from ducklake_snapshot").await,
+        "1"
+    );
 }
 
 #[tokio::test]
 async fn a_lake_lives_in_any_metadata_schema() {
-    let Some(db) = TestDb::create().await else { return };
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
     let mut options = db.catalog_options();
     options.metadata_schema = "Lake \"meta\"".to_owned();
     let catalog = Catalog::connect(options).await.unwrap();
     assert_eq!(catalog.inspect().await.unwrap(), None);
-    assert_eq!(catalog.bootstrap(&db.data_path()).await.unwrap(), Bootstrap::Created);
+    assert_eq!(
+        catalog.bootstrap(&db.data_path()).await.unwrap(),
+        Bootstrap::Created
+    );
     let mut changes = ChangeSet::new();
     changes.create_schema("made by us");
     catalog.commit(&changes, &mut NoHook).await.unwrap();
-    assert_eq!(db.catalog().await.inspect().await.unwrap(), None, "public stays empty");
+    assert_eq!(
+        db.catalog().await.inspect().await.unwrap(),
+        None,
+        "public stays empty"
+    );
 
     let mut plain = db.catalog_options();
     plain.metadata_schema = "lake_meta".to_owned();
@@ -90,7 +115,9 @@ async fn a_lake_lives_in_any_metadata_schema() {
 
 #[tokio::test]
 async fn lakes_that_differ_are_refused_unchanged() {
-    let Some(db) = TestDb::create().await else { return };
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
     let catalog = db.lake().await;
     let elsewhere = catalog.bootstrap("s3://bucket/other").await.unwrap_err();
     assert_eq!(
@@ -104,9 +131,18 @@ async fn lakes_that_differ_are_refused_unchanged() {
     assert!(elsewhere.remedy().unwrap().contains(&db.data_path()));
 
     let mut connection = db.connection().await;
-    execute(&mut connection, "update ducklake_metadata set value = '0.3' where key = 'version'").await;
+    execute(
+        &mut connection,
+        "update ducklake_metadata set value = '0.3' where key = 'version'",
+    )
+    .await;
     let older = catalog.bootstrap(&db.data_path()).await.unwrap_err();
-    assert_eq!(older.kind(), &CatalogErrorKind::WrongVersion { found: "0.3".to_owned() });
+    assert_eq!(
+        older.kind(),
+        &CatalogErrorKind::WrongVersion {
+            found: "0.3".to_owned()
+        }
+    );
     execute(
         &mut connection,
         "update ducklake_metadata set value = '1.0' where key = 'version'; \
@@ -122,7 +158,9 @@ async fn lakes_that_differ_are_refused_unchanged() {
 
 #[tokio::test]
 async fn no_lake_is_an_error_of_its_own() {
-    let Some(db) = TestDb::create().await else { return };
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
     let catalog = db.catalog().await;
     for error in [
         catalog.head().await.unwrap_err(),
@@ -140,9 +178,14 @@ async fn no_lake_is_an_error_of_its_own() {
 
 #[tokio::test]
 async fn the_grace_before_files_are_deleted_is_what_duckdb_was_told() {
-    let Some(db) = TestDb::create().await else { return };
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
     let catalog = db.lake().await;
-    assert_eq!(catalog.file_deletion_grace().await.unwrap().as_secs(), 2 * 86_400);
+    assert_eq!(
+        catalog.file_deletion_grace().await.unwrap().as_secs(),
+        2 * 86_400
+    );
     db.duck("CALL lake.set_option('delete_older_than', '1 second')");
     assert_eq!(catalog.file_deletion_grace().await.unwrap().as_secs(), 1);
     let mut changes = ChangeSet::new();
@@ -153,19 +196,31 @@ async fn the_grace_before_files_are_deleted_is_what_duckdb_was_told() {
 
 #[tokio::test]
 async fn publications_that_break_commits_are_found() {
-    let Some(db) = TestDb::create().await else { return };
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
     let mut connection = db.connection().await;
-    execute(&mut connection, "create publication inserts for all tables with (publish = 'insert')").await;
+    execute(
+        &mut connection,
+        "create publication inserts for all tables with (publish = 'insert')",
+    )
+    .await;
     let catalog = db.catalog().await;
     assert_eq!(catalog.checks().await.unwrap(), []);
-    execute(&mut connection, "create publication everything for all tables").await;
+    execute(
+        &mut connection,
+        "create publication everything for all tables",
+    )
+    .await;
     let names = |findings: &[Finding]| -> Vec<(String, usize)> {
         findings
             .iter()
             .map(|finding| match finding {
-                Finding::PublishedWithoutIdentity { publication, tables, .. } => {
-                    (publication.clone(), tables.len())
-                }
+                Finding::PublishedWithoutIdentity {
+                    publication,
+                    tables,
+                    ..
+                } => (publication.clone(), tables.len()),
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -175,19 +230,27 @@ async fn publications_that_break_commits_are_found() {
 
     catalog.bootstrap(&db.data_path()).await.unwrap();
     let findings = catalog.checks().await.unwrap();
-    assert_eq!(names(&findings), [("everything".to_owned(), 23)], "all but five have no key");
+    assert_eq!(
+        names(&findings),
+        [("everything".to_owned(), 23)],
+        "all but five have no key"
+    );
 
     // What the finding is about: an update of the table statistics fails.
-    db.try_duck("CREATE TABLE t(i INTEGER); INSERT INTO t FROM range(50); INSERT INTO t FROM range(50);")
-        .unwrap_err();
+    db.try_duck(
+        "CREATE TABLE t(i INTEGER); INSERT INTO t FROM range(50); INSERT INTO t FROM range(50);",
+    )
+    .unwrap_err();
     let mut changes = ChangeSet::new();
     let schema = changes.ensure_schema("main");
     changes.drop_view(schema, "none");
     catalog.commit(&changes, &mut NoHook).await.unwrap();
 
-    let remedy = findings[0].remedy();
-    let statements = remedy.split_once("run: ").unwrap().1;
-    execute(&mut connection, statements).await;
+    // DuckDB has added a table for small inserts to the list meanwhile.
+    for finding in catalog.checks().await.unwrap() {
+        let remedy = finding.remedy();
+        execute(&mut connection, remedy.split_once("run: ").unwrap().1).await;
+    }
     assert_eq!(catalog.checks().await.unwrap(), []);
     db.duck("INSERT INTO t FROM range(50);");
 }

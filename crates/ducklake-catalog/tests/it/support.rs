@@ -32,10 +32,17 @@ impl TestDb {
         let server: PgConnectOptions = url.parse().expect("DUCKFEEDER_TEST_PG_URL is a URL");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let name = format!("ducklake_catalog_{}", uuid());
-        let mut connection = PgConnection::connect_with(&server).await.expect("the server");
+        let mut connection = PgConnection::connect_with(&server)
+            .await
+            .expect("the server");
         execute(&mut connection, &format!("create database {name}")).await;
         connection.close().await.expect("closed");
-        Some(Self { options: server.database(&name), folder, duckdb, extensions })
+        Some(Self {
+            options: server.database(&name),
+            folder,
+            duckdb,
+            extensions,
+        })
     }
 
     /// The data path of the lake.
@@ -48,19 +55,26 @@ impl TestDb {
     }
 
     pub(crate) async fn catalog(&self) -> Catalog {
-        Catalog::connect(self.catalog_options()).await.expect("connected")
+        Catalog::connect(self.catalog_options())
+            .await
+            .expect("connected")
     }
 
     /// A catalog with a fresh lake made by us.
     pub(crate) async fn lake(&self) -> Catalog {
         let catalog = self.catalog().await;
-        catalog.bootstrap(&self.data_path()).await.expect("bootstrapped");
+        catalog
+            .bootstrap(&self.data_path())
+            .await
+            .expect("bootstrapped");
         catalog
     }
 
     /// A connection of the test's own.
     pub(crate) async fn connection(&self) -> PgConnection {
-        PgConnection::connect_with(&self.options).await.expect("connected")
+        PgConnection::connect_with(&self.options)
+            .await
+            .expect("connected")
     }
 
     /// `ATTACH` for this database, as the crate renders it.
@@ -89,7 +103,8 @@ impl TestDb {
     /// Runs statements in a DuckDB that has attached the lake and uses it; returns what they print,
     /// one line per row, values separated by `|`.
     pub(crate) fn duck(&self, sql: &str) -> String {
-        self.try_duck(sql).unwrap_or_else(|error| panic!("{sql}\n{error}"))
+        self.try_duck(sql)
+            .unwrap_or_else(|error| panic!("{sql}\n{error}"))
     }
 
     pub(crate) fn try_duck(&self, sql: &str) -> Result<String, String> {
@@ -99,7 +114,14 @@ impl TestDb {
     /// Runs statements in a DuckDB that has attached nothing.
     pub(crate) fn duck_raw(&self, sql: &str) -> Result<String, String> {
         let mut child = Command::new(&self.duckdb)
-            .args(["-unsigned", "-bail", "-noheader", "-list", "-nullvalue", "NULL"])
+            .args([
+                "-unsigned",
+                "-bail",
+                "-noheader",
+                "-list",
+                "-nullvalue",
+                "NULL",
+            ])
             .env("HOME", self.folder.path())
             .env_remove("TZ")
             .stdin(Stdio::piped())
@@ -108,7 +130,10 @@ impl TestDb {
             .spawn()
             .expect("DuckDB starts");
         let extension = |name: &str| {
-            format!("LOAD '{}/{name}.duckdb_extension';", self.extensions.display())
+            format!(
+                "LOAD '{}/{name}.duckdb_extension';",
+                self.extensions.display()
+            )
         };
         let script = format!(
             "{}{}SET TimeZone = 'UTC';\n{sql}\n",
@@ -124,7 +149,10 @@ impl TestDb {
         if !output.status.success() || !errors.is_empty() {
             return Err(errors);
         }
-        Ok(String::from_utf8(output.stdout).expect("UTF-8").trim_end().to_owned())
+        Ok(String::from_utf8(output.stdout)
+            .expect("UTF-8")
+            .trim_end()
+            .to_owned())
     }
 }
 
@@ -141,7 +169,11 @@ fn variable(name: &str) -> Option<String> {
 }
 
 fn uuid() -> String {
-    let mut name = format!("{:?}{:?}", std::time::SystemTime::now(), std::thread::current().id());
+    let mut name = format!(
+        "{:?}{:?}",
+        std::time::SystemTime::now(),
+        std::thread::current().id()
+    );
     name.retain(|c| c.is_ascii_digit());
     format!("{}_{name}", std::process::id())
 }
@@ -156,8 +188,10 @@ pub(crate) async fn execute(connection: &mut PgConnection, sql: &str) {
 
 /// The rows of a query, every value as text.
 pub(crate) async fn rows(connection: &mut PgConnection, sql: &str) -> Vec<Vec<Option<String>>> {
-    let wrapped = format!("select array(select value from jsonb_each_text(to_jsonb(q)) \
-         with ordinality o order by key) from ({sql}) q");
+    let wrapped = format!(
+        "select array(select value from jsonb_each_text(to_jsonb(q)) \
+         with ordinality o order by key) from ({sql}) q"
+    );
     sqlx::query(sqlx::AssertSqlSafe(wrapped))
         .fetch_all(connection)
         .await
@@ -187,7 +221,13 @@ pub(crate) struct FileColumn {
 
 impl FileColumn {
     pub(crate) fn new(name: &'static str, id: i64, array: ArrayRef, bounds: StatBounds) -> Self {
-        Self { name, id, array, bounds, contains_nan: None }
+        Self {
+            name,
+            id,
+            array,
+            bounds,
+            contains_nan: None,
+        }
     }
 }
 
@@ -198,18 +238,23 @@ pub(crate) fn write_file(directory: &str, name: &str, columns: &[FileColumn]) ->
         .map(|column| with_id(column.name, column.array.data_type().clone(), column.id))
         .collect();
     let schema = Arc::new(Schema::new(fields));
-    let arrays = columns.iter().map(|column| Arc::clone(&column.array)).collect();
+    let arrays = columns
+        .iter()
+        .map(|column| Arc::clone(&column.array))
+        .collect();
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).expect("a batch");
     std::fs::create_dir_all(directory).expect("the table's directory");
     let path = Path::new(directory).join(name);
     let file = std::fs::File::create_new(&path).expect("a new file");
-    let mut writer =
-        ArrowWriter::try_new(file, schema, Some(WriterProperties::builder().build())).expect("writer");
+    let mut writer = ArrowWriter::try_new(file, schema, Some(WriterProperties::builder().build()))
+        .expect("writer");
     writer.write(&batch).expect("written");
     writer.close().expect("closed");
     let bytes = std::fs::read(&path).expect("read back");
     let length = bytes.len();
-    let footer: [u8; 4] = bytes[length - 8..length - 4].try_into().expect("four bytes");
+    let footer: [u8; 4] = bytes[length - 8..length - 4]
+        .try_into()
+        .expect("four bytes");
     DataFile {
         path: name.to_owned(),
         record_count: batch.num_rows() as u64,
@@ -231,6 +276,5 @@ pub(crate) fn write_file(directory: &str, name: &str, columns: &[FileColumn]) ->
 
 /// A nullable Arrow field with its Parquet field id.
 pub(crate) fn with_id(name: &str, ty: DataType, id: i64) -> Field {
-    Field::new(name, ty, true)
-        .with_metadata([("PARQUET:field_id".to_owned(), id.to_string())].into())
+    Field::new(name, ty, true).with_metadata([("PARQUET:field_id".to_owned(), id.to_string())])
 }
