@@ -111,3 +111,44 @@ impl std::error::Error for FeederError {
             .map(|source| source as &(dyn std::error::Error + 'static))
     }
 }
+
+/// A store's error, in the feeder's terms.
+pub(crate) fn from_storage(error: storage::StorageError) -> FeederError {
+    let transient = error.is_transient();
+    let remedy = error.remedy().map(|remedy| remedy.to_string());
+    mapped(FeederErrorKind::Storage, transient, remedy, error)
+}
+
+/// The catalog's error, in the feeder's terms. What the feeder's own hook reported comes back as it was.
+pub(crate) fn from_catalog(error: ducklake_catalog::CatalogError) -> FeederError {
+    let transient = error.is_transient();
+    let remedy = error.remedy();
+    mapped(FeederErrorKind::Catalog, transient, remedy, error)
+}
+
+/// The source's error, in the feeder's terms.
+pub(crate) fn from_source(error: cdc_source::SourceError) -> FeederError {
+    let transient = error.is_transient();
+    let remedy = error.remedy();
+    mapped(FeederErrorKind::Source, transient, remedy, error)
+}
+
+fn mapped<E>(
+    kind: FeederErrorKind,
+    transient: bool,
+    remedy: Option<String>,
+    error: E,
+) -> FeederError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    FeederError {
+        kind,
+        transient,
+        message: error.to_string(),
+        remedy,
+        source: error.source().map(|source| {
+            Box::from(source.to_string()) as Box<dyn std::error::Error + Send + Sync>
+        }),
+    }
+}

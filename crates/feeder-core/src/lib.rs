@@ -1,11 +1,47 @@
 //! The pipeline: from the replication stream of a Postgres database to one DuckLake commit per epoch.
+//!
+//! ```text
+//!   run (one task) --parts--> committer (one task) --> object store, catalog
+//!    |  intake: messages -> buffered rows              ^
+//!    |  coordinator: when to seal, pause, acknowledge  |
+//!   backfill (a round of copies) --finished copies-----+
+//! ```
+//!
+//! [`Feeder`] is the door. `setup` checks and prepares, `run` is the async shell around the pure `coordinator` and
+//! `intake`, `committer` is the only writer of the lake. The invariants I1 to I15 that comments name are in
+//! ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+mod backfill;
+pub mod check;
+mod clock;
+mod committer;
 pub mod config;
 pub mod control;
+mod coordinator;
 pub mod current_view;
+mod encode;
+mod endpoint;
+mod epoch;
 mod error;
+mod feeder;
+mod file;
+mod intake;
+mod lake_tables;
+mod layout;
+pub mod operations;
+mod plan;
+mod publish;
+pub mod report;
+mod retry;
+mod run;
+mod select;
+mod setup;
+mod source_watch;
+mod stats;
 mod status;
+mod types;
 
 pub use error::{FeederError, FeederErrorKind};
+pub use feeder::{Feeder, Outcome, RunMode};
 pub use status::{FeederStatus, Phase, TableState, TableStatus};

@@ -55,7 +55,7 @@ impl TableState {
 }
 
 /// One table of [`FeederStatus`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableStatus {
     /// `schema.table` at the source.
     pub source: String,
@@ -67,6 +67,8 @@ pub struct TableStatus {
     pub error: Option<String>,
     /// Rows committed to the lake by this process.
     pub rows: u64,
+    /// Changes that arrived since the table is in error and were not recorded.
+    pub discarded: u64,
     /// Rows copied so far by a copy that is under way, and the estimate of all.
     pub copied: Option<(u64, u64)>,
 }

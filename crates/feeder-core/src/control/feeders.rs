@@ -73,6 +73,8 @@ pub struct FeederRow {
     /// Commit time at the source of the last transaction in the lake: microseconds since 1970-01-01
     /// UTC.
     pub commit_timestamp: Option<i64>,
+    /// Whether slot and publication were dropped by `teardown`: the next start begins anew.
+    pub torn_down: bool,
     /// When the row was last written, by the catalog's clock: microseconds since 1970-01-01 UTC.
     pub updated_at: i64,
 }
@@ -87,7 +89,7 @@ impl Control {
         let failed = ControlError::database("reading the feeder's row");
         let row = sqlx::query(
             "select lake, system_identifier, timeline, slot, publication, publication_state, generation,
-                 owner, checkpoint::text as checkpoint, attempt, last_snapshot,
+                 owner, torn_down, checkpoint::text as checkpoint, attempt, last_snapshot,
                  (extract(epoch from commit_timestamp) * 1000000)::bigint as commit_micros,
                  (extract(epoch from updated_at) * 1000000)::bigint as updated_micros
              from duckfeeder.feeders where name = $1",
@@ -108,7 +110,8 @@ impl Control {
         Ok(Some(decode(&row)?))
     }
 
-    /// Inserts the feeder's row with its first checkpoint.
+    /// Inserts the feeder's row with its first checkpoint, or gives the row of one that was torn down a
+    /// new start.
     ///
     /// # Errors
     /// Kind [`Catalog`](crate::FeederErrorKind::Catalog) when it has one; otherwise errors of the
@@ -118,7 +121,12 @@ impl Control {
             "insert into duckfeeder.feeders
                  (name, lake, system_identifier, timeline, slot, publication, checkpoint)
              values ($1, $2, $3, $4, $5, $6, $7::text::pg_lsn)
-             on conflict (name) do nothing",
+             on conflict (name) do update set
+                 system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+                 slot = excluded.slot, publication = excluded.publication,
+                 publication_state = null, checkpoint = excluded.checkpoint,
+                 torn_down = false, updated_at = clock_timestamp()
+             where feeders.torn_down and feeders.lake = excluded.lake",
         )
         .bind(self.feeder.as_str())
         .bind(&self.lake)
@@ -182,18 +190,35 @@ impl Control {
         Ok(())
     }
 
-    /// Deletes the feeder's row and its tables; the lake, and what is declared as uploaded, stay.
+    /// Notes that slot and publication are dropped on purpose: the next start begins anew, and every
+    /// table waits for a copy. Which lake tables are the feeder's stays known.
     ///
     /// # Errors
     /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
-    pub async fn remove_feeder(&self, fence: Fence) -> Result<(), FeederError> {
-        let failed = ControlError::database("removing the feeder's row");
-        let (mut tx, _) = self.begin(&fence).await?;
-        sqlx::query("delete from duckfeeder.feeders where name = $1")
-            .bind(self.feeder.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(&failed)?;
+    pub async fn tear_down(&self, fence: &Fence) -> Result<(), FeederError> {
+        let failed = ControlError::database("tearing the feeder down");
+        let (mut tx, _) = self.begin(fence).await?;
+        sqlx::query(
+            "update duckfeeder.feeders
+             set torn_down = true, publication_state = null, updated_at = clock_timestamp()
+             where name = $1",
+        )
+        .bind(self.feeder.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+        // Together with the mark: a start that dies halfway must not find a table that seems complete.
+        sqlx::query(
+            "update duckfeeder.tables
+             set state = case state when 'paused' then state else 'pending' end, copy_point = null,
+                 copied_rows = 0, error_lsn = null, error_seq = null, error_reason = null,
+                 discarded = 0, publication = null, updated_at = clock_timestamp()
+             where feeder = $1",
+        )
+        .bind(self.feeder.as_str())
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
         tx.commit().await.map_err(failed)?;
         Ok(())
     }
@@ -267,6 +292,7 @@ fn decode(row: &PgRow) -> Result<FeederRow, ControlError> {
         publication_state: row.try_get("publication_state").map_err(&failed)?,
         generation: Generation::new(generation),
         owner: row.try_get("owner").map_err(&failed)?,
+        torn_down: row.try_get("torn_down").map_err(&failed)?,
         checkpoint: parse_lsn(&checkpoint, "feeders", "checkpoint")?,
         attempt: row.try_get("attempt").map_err(&failed)?,
         last_snapshot: row.try_get("last_snapshot").map_err(&failed)?,

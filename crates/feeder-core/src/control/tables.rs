@@ -222,6 +222,22 @@ impl Control {
         Ok(())
     }
 
+    /// Whether somebody waits for a resync that has not begun.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn resync_requested(&self) -> Result<bool, FeederError> {
+        let requested = sqlx::query_scalar(
+            "select exists (select from duckfeeder.tables
+             where feeder = $1 and resync_requested and state <> 'paused')",
+        )
+        .bind(self.feeder().as_str())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(ControlError::database("looking for requests for a resync"))?;
+        Ok(requested)
+    }
+
     /// Adds tables, all or none. Targets, and the names of their `_current` views, must be unlike
     /// those of every other table of the lake, of whichever feeder, when case is ignored.
     ///

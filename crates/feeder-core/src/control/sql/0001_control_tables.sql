@@ -12,6 +12,8 @@ create table duckfeeder.feeders (
     -- Raised by every process that takes over; every writing transaction compares it.
     generation bigint not null default 0,
     owner text,
+    -- Slot and publication were dropped on purpose: the next start begins anew.
+    torn_down boolean not null default false,
     -- Exclusive end: every commit below it is in the lake.
     checkpoint pg_lsn not null,
     -- The last commit, to resolve a lost answer to COMMIT.

@@ -1,0 +1,516 @@
+//! The first copy of a table: a snapshot of the source, straight into Parquet, beside the running stream.
+//!
+//! ```text
+//!   slot (main or temporary) --exports--> snapshot at S --imported and exported again by--> the leader
+//!   leader's snapshot --imported by--> workers, one transaction per ctid range --> files
+//!   all ranges of a table done --> CopyEvent::Done, committed once the checkpoint has reached S
+//! ```
+//!
+//! Each range is a transaction of its own that locks the table and compares its shape as of the snapshot with the
+//! current one (rule 2 of ARCHITECTURE.md): DDL or TRUNCATE in between sends the table through another round.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cdc_source::{
+    Connection, CopySession, CtidRange, Endpoint, SessionKind, SourceErrorKind, shape,
+};
+use parquet_writer::{EncodeOptions, RowBatchBuilder};
+use pgoutput::{CopyBinaryDecoder, Lsn, Oid};
+use storage::Storage;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::control::{Control, Fence};
+use crate::encode::{Op, RowEncoder, RowHead};
+use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::file::{FileWriter, LakeTable, UploadedFile};
+use crate::layout::SourceColumn;
+
+/// Heap pages of one range: 128 MiB, which makes files of some ten megabytes.
+const RANGE_PAGES: NonZeroU32 = NonZeroU32::new(16_384).unwrap();
+/// Rows are handed to the encoder in batches of about this many bytes.
+const BATCH_BYTES: usize = 8 << 20;
+/// `_df_seq` of the row that begins a copy: lower than that of any row it copies.
+const RESET_SEQ: i64 = -(1 << 62);
+/// Each range numbers its rows from a block of its own.
+const RANGE_BLOCK: i64 = 1 << 40;
+
+/// A table to copy.
+#[derive(Clone, Debug)]
+pub(crate) struct CopyRequest {
+    pub(crate) lake: Arc<LakeTable>,
+    pub(crate) columns: Vec<SourceColumn>,
+    pub(crate) row_filter: Option<String>,
+    pub(crate) root: Leaf,
+    /// Heap relations that hold the rows: the table itself, or its leaf partitions. None are copied from when the
+    /// changelog is to begin without the rows there are.
+    pub(crate) leaves: Vec<Leaf>,
+    /// From the source's statistics, for progress.
+    pub(crate) estimated_rows: u64,
+}
+
+/// A heap relation.
+#[derive(Clone, Debug)]
+pub(crate) struct Leaf {
+    pub(crate) oid: Oid,
+    pub(crate) schema: String,
+    pub(crate) name: String,
+}
+
+/// A snapshot of the source that everything of one round is read under.
+pub(crate) struct CopySnapshot {
+    /// Commits before it are in the snapshot, all others in the stream.
+    pub(crate) point: Lsn,
+    /// The name under which it is exported.
+    pub(crate) name: String,
+}
+
+/// What a round tells the intake.
+#[derive(Debug)]
+pub(crate) enum CopyEvent {
+    Progress {
+        source_oid: u32,
+        rows: u64,
+        estimate: u64,
+    },
+    /// Uploaded; to be committed once the checkpoint has reached the point.
+    Done {
+        source_oid: u32,
+        point: Lsn,
+        files: Vec<UploadedFile>,
+        rows: u64,
+    },
+    /// The table changed since the snapshot: it needs another round.
+    Again { source_oid: u32, reason: String },
+    /// The table cannot be copied.
+    Failed { source_oid: u32, reason: String },
+    /// The round is over; tables that are not done need another one.
+    RoundEnded(Result<(), FeederError>),
+}
+
+/// What every round needs.
+#[derive(Clone)]
+pub(crate) struct CopyContext {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) control: Control,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) options: EncodeOptions,
+    pub(crate) workers: usize,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Copies `tables` under one snapshot and reports through `events`.
+///
+/// `exporter` is the connection that exported the snapshot; it is let go once the leader has it.
+pub(crate) async fn run_round(
+    context: CopyContext,
+    exporter: Connection,
+    snapshot: CopySnapshot,
+    tables: Vec<CopyRequest>,
+    events: mpsc::Sender<CopyEvent>,
+) {
+    let stop = context.stop.clone();
+    let result = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        result = round(&context, exporter, snapshot, tables, &events) => result,
+    };
+    let _intake_gone = events.send(CopyEvent::RoundEnded(result)).await;
+}
+
+async fn round(
+    context: &CopyContext,
+    exporter: Connection,
+    snapshot: CopySnapshot,
+    tables: Vec<CopyRequest>,
+    events: &mpsc::Sender<CopyEvent>,
+) -> Result<(), FeederError> {
+    let connection = connect(&context.endpoint).await?;
+    let mut leader = CopySession::begin(connection, &snapshot.name)
+        .await
+        .map_err(from_source)?;
+    let name = leader.export_snapshot().await.map_err(from_source)?;
+    let timestamp = transaction_micros(&mut leader).await?;
+    exporter.close().await;
+
+    let (tables, queue) = plan(&mut leader, tables).await?;
+    let queue = Arc::new(Mutex::new(queue));
+    let shared = Arc::new(Round {
+        context: context.clone(),
+        snapshot: name,
+        point: snapshot.point,
+        timestamp,
+        events: events.clone(),
+    });
+    let mut workers = JoinSet::new();
+    for _ in 0..context.workers.max(1) {
+        let shared = Arc::clone(&shared);
+        let queue = Arc::clone(&queue);
+        let tables = tables.clone();
+        workers.spawn(async move {
+            while let Some(job) = pop(&queue) {
+                if let Some(table) = tables.get(job.table) {
+                    shared.job(table, &job).await?;
+                }
+            }
+            Ok::<(), FeederError>(())
+        });
+    }
+    while let Some(joined) = workers.join_next().await {
+        joined.map_err(|error| {
+            FeederError::permanent(FeederErrorKind::Internal, "a copy worker ended")
+                .with_source(error)
+        })??;
+    }
+    leader.end().await.map_err(from_source)?;
+    Ok(())
+}
+
+/// One range of one heap relation.
+struct Job {
+    table: usize,
+    /// Position among the table's ranges, from 0.
+    number: i64,
+    /// `None` for a table without rows to copy: only the row that begins the copy is written.
+    range: Option<(Leaf, CtidRange)>,
+}
+
+/// A table of the round, shared by the workers.
+struct CopyTable {
+    request: CopyRequest,
+    rows: AtomicU64,
+    progress: Mutex<Progress>,
+}
+
+struct Progress {
+    ranges_left: usize,
+    /// Nothing more is copied of a table that changed or failed.
+    given_up: bool,
+    files: Vec<UploadedFile>,
+}
+
+/// The time of the snapshot, in microseconds since 1970-01-01 UTC.
+async fn transaction_micros(leader: &mut CopySession) -> Result<i64, FeederError> {
+    let rows = leader
+        .connection()
+        .query("select (extract(epoch from now()) * 1000000)::pg_catalog.int8")
+        .await
+        .map_err(from_source)?;
+    Ok(rows
+        .first()
+        .and_then(|row| row.get(0))
+        .and_then(|micros| micros.parse().ok())
+        .unwrap_or_default())
+}
+
+async fn plan(
+    leader: &mut CopySession,
+    requests: Vec<CopyRequest>,
+) -> Result<(Vec<Arc<CopyTable>>, VecDeque<Job>), FeederError> {
+    let mut queue = VecDeque::new();
+    let mut tables = Vec::new();
+    for (table, request) in requests.into_iter().enumerate() {
+        let mut ranges = Vec::new();
+        for leaf in &request.leaves {
+            // The size now: pages that were added since the snapshot hold no row of it, and cost little.
+            let pages = leader.pages(leaf.oid).await.map_err(from_source)?;
+            for range in cdc_source::ctid_ranges(pages, RANGE_PAGES) {
+                ranges.push(Some((leaf.clone(), range)));
+            }
+        }
+        if ranges.is_empty() {
+            ranges.push(None);
+        }
+        let ranges_left = ranges.len();
+        for (number, range) in (0..).zip(ranges) {
+            queue.push_back(Job {
+                table,
+                number,
+                range,
+            });
+        }
+        tables.push(Arc::new(CopyTable {
+            progress: Mutex::new(Progress {
+                ranges_left,
+                given_up: false,
+                files: Vec::new(),
+            }),
+            rows: AtomicU64::new(0),
+            request,
+        }));
+    }
+    Ok((tables, queue))
+}
+
+fn pop(queue: &Mutex<VecDeque<Job>>) -> Option<Job> {
+    queue
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pop_front()
+}
+
+impl CopyTable {
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the workers of a round share.
+struct Round {
+    context: CopyContext,
+    snapshot: String,
+    point: Lsn,
+    timestamp: i64,
+    events: mpsc::Sender<CopyEvent>,
+}
+
+/// Why a range was not copied.
+enum RangeError {
+    Again(String),
+    Failed(String),
+    Feeder(FeederError),
+}
+
+impl From<cdc_source::SourceError> for RangeError {
+    fn from(error: cdc_source::SourceError) -> Self {
+        Self::Feeder(from_source(error))
+    }
+}
+
+impl From<FeederError> for RangeError {
+    fn from(error: FeederError) -> Self {
+        Self::Feeder(error)
+    }
+}
+
+impl Round {
+    async fn job(&self, table: &CopyTable, job: &Job) -> Result<(), FeederError> {
+        if table.progress().given_up {
+            return Ok(());
+        }
+        let source_oid = table.request.lake.source_oid;
+        let event = match self.range(table, job).await {
+            Ok(file) => {
+                let mut progress = table.progress();
+                progress.files.extend(file);
+                progress.ranges_left -= 1;
+                if progress.ranges_left > 0 {
+                    return Ok(());
+                }
+                CopyEvent::Done {
+                    source_oid,
+                    point: self.point,
+                    files: std::mem::take(&mut progress.files),
+                    // The row that begins the copy is ours, not the table's.
+                    rows: table.rows.load(Ordering::Relaxed).saturating_sub(1),
+                }
+            }
+            Err(RangeError::Again(reason)) => {
+                table.progress().given_up = true;
+                CopyEvent::Again { source_oid, reason }
+            }
+            Err(RangeError::Failed(reason)) => {
+                table.progress().given_up = true;
+                CopyEvent::Failed { source_oid, reason }
+            }
+            Err(RangeError::Feeder(error)) => return Err(error),
+        };
+        self.tell(event).await
+    }
+
+    async fn tell(&self, event: CopyEvent) -> Result<(), FeederError> {
+        self.events.send(event).await.map_err(|_closed| {
+            FeederError::permanent(FeederErrorKind::Internal, "the intake is gone")
+        })
+    }
+
+    /// Copies one range into at most one file.
+    async fn range(
+        &self,
+        table: &CopyTable,
+        job: &Job,
+    ) -> Result<Option<UploadedFile>, RangeError> {
+        let request = &table.request;
+        let mut source = None;
+        if let Some((leaf, range)) = &job.range {
+            let connection = connect(&self.context.endpoint).await?;
+            let mut session = CopySession::begin(connection, &self.snapshot)
+                .await
+                .map_err(from_source)?;
+            self.lock_and_compare(&mut session, &request.root).await?;
+            let columns: Vec<String> = request
+                .columns
+                .iter()
+                .map(|column| {
+                    column
+                        .reader
+                        .copy_expression(&cdc_source::quote_ident(&column.name))
+                })
+                .collect();
+            let filter = request.row_filter.as_deref();
+            let sql =
+                cdc_source::render_copy(&leaf.schema, &leaf.name, &columns, Some(*range), filter);
+            source = Some((session, sql));
+        }
+        let name = LakeTable::new_file_name();
+        let path = request.lake.object_path(&name);
+        self.context
+            .control
+            .declare_files(&self.context.fence, &[(path, request.lake.table_id.get())])
+            .await?;
+        let mut writer = FileWriter::new(
+            Arc::clone(&self.context.storage),
+            Arc::clone(&request.lake),
+            name,
+            &self.context.options,
+        )?;
+        let rows = match self.copy(table, job, source.as_mut(), &mut writer).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                writer.abort().await;
+                return Err(error);
+            }
+        };
+        let file = if rows > 0 {
+            Some(writer.finish().await?)
+        } else {
+            writer.abort().await;
+            None
+        };
+        if let Some((session, _)) = source {
+            session.end().await.map_err(from_source)?.close().await;
+        }
+        Ok(file)
+    }
+
+    /// Rule 2: what is read under the snapshot must be what the table is now, or the rows are not there.
+    async fn lock_and_compare(
+        &self,
+        session: &mut CopySession,
+        root: &Leaf,
+    ) -> Result<(), RangeError> {
+        session
+            .lock_table(&root.schema, &root.name)
+            .await
+            .map_err(|error| match error.kind() {
+                SourceErrorKind::ObjectMissing => {
+                    RangeError::Again("it was dropped or renamed".to_owned())
+                }
+                _ => RangeError::Feeder(from_source(error)),
+            })?;
+        let before = session.shape(root.oid).await.map_err(from_source)?;
+        let mut live = connect(&self.context.endpoint).await?;
+        let now = shape::read(&mut live, &[root.oid])
+            .await
+            .map_err(from_source)?
+            .remove(&root.oid);
+        live.close().await;
+        match (before, now) {
+            (Some(before), Some(now)) => match before.difference(&now) {
+                None => Ok(()),
+                Some(difference) => Err(RangeError::Again(format!(
+                    "{difference} after the snapshot was taken"
+                ))),
+            },
+            _ => Err(RangeError::Again(
+                "it was made or dropped after the snapshot was taken".to_owned(),
+            )),
+        }
+    }
+
+    async fn copy(
+        &self,
+        table: &CopyTable,
+        job: &Job,
+        source: Option<&mut (CopySession, String)>,
+        writer: &mut FileWriter,
+    ) -> Result<u64, RangeError> {
+        let request = &table.request;
+        let names: Vec<&str> = request
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
+        let mut encoder = RowEncoder::new(&request.columns, &names);
+        let mut batch = RowBatchBuilder::new(&request.lake.schema);
+        let lsn = i64::try_from(self.point.get()).map_err(|_too_large| {
+            RangeError::Failed("the consistent point is beyond 2^63".to_owned())
+        })?;
+        let mut head = RowHead {
+            op: Op::Snapshot,
+            timestamp: self.timestamp,
+            lsn,
+            seq: -(job.number + 1) * RANGE_BLOCK,
+        };
+        let mut total = 0_u64;
+        if job.number == 0 {
+            let reset = RowHead {
+                op: Op::Reset,
+                seq: RESET_SEQ,
+                ..head
+            };
+            RowEncoder::append_marker(&mut batch, reset)
+                .map_err(|error| RangeError::Failed(error.to_string()))?;
+        }
+        if let Some((session, sql)) = source {
+            let mut decoder = CopyBinaryDecoder::new(names.len());
+            let mut copy = session.copy(sql).await.map_err(from_source)?;
+            while let Some(bytes) = copy.next().await.map_err(from_source)? {
+                decoder.push(bytes);
+                while let Some(row) = decoder.next_row().map_err(decode_error)? {
+                    encoder
+                        .append(&mut batch, head, row.iter(), None::<std::iter::Empty<_>>)
+                        .map_err(|error| RangeError::Failed(error.to_string()))?;
+                    head.seq += 1;
+                }
+                if batch.memory_size() >= BATCH_BYTES {
+                    total += self.flush(table, &mut batch, writer).await?;
+                }
+            }
+            decoder.finish().map_err(decode_error)?;
+        }
+        if batch.rows() > 0 {
+            total += self.flush(table, &mut batch, writer).await?;
+        }
+        Ok(total)
+    }
+
+    async fn flush(
+        &self,
+        table: &CopyTable,
+        batch: &mut RowBatchBuilder,
+        writer: &mut FileWriter,
+    ) -> Result<u64, RangeError> {
+        let rows = u64::try_from(batch.rows()).unwrap_or(u64::MAX);
+        let record = batch
+            .finish()
+            .map_err(|error| RangeError::Failed(error.to_string()))?;
+        writer.write(record).await?;
+        let done = table.rows.fetch_add(rows, Ordering::Relaxed) + rows;
+        let request = &table.request;
+        self.tell(CopyEvent::Progress {
+            source_oid: request.lake.source_oid,
+            rows: done,
+            estimate: request.estimated_rows,
+        })
+        .await?;
+        Ok(rows)
+    }
+}
+
+async fn connect(endpoint: &Endpoint) -> Result<Connection, FeederError> {
+    Connection::connect(endpoint, SessionKind::Sql)
+        .await
+        .map_err(from_source)
+}
+
+fn decode_error(error: pgoutput::DecodeError) -> RangeError {
+    RangeError::Feeder(
+        FeederError::permanent(FeederErrorKind::Data, "a COPY row could not be decoded")
+            .with_source(error),
+    )
+}

@@ -1,0 +1,516 @@
+//! Encodes, uploads and commits, strictly in order: the only task that writes to the lake.
+//!
+//! ```text
+//!   Part ... Part(end) --encode, upload--> files --one catalog transaction--> Report::Committed
+//! ```
+//!
+//! A failed upload or commit is tried again for ever with backoff (I5), and the intake pauses when its memory is
+//! used up. A lost answer to COMMIT is resolved by reading the checkpoint row (I11).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use ducklake_catalog::{Catalog, CatalogErrorKind, ChangeSet, TableRef};
+use parquet_writer::EncodeOptions;
+use pgoutput::Lsn;
+use storage::{ObjectPath, Storage, StorageErrorKind};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::control::{Control, EpochHook, Fence, Resolution, TableTransition};
+use crate::epoch::{CopiedTable, EpochEnd, Part, Report, TableBatch, Work};
+use crate::error::{FeederError, FeederErrorKind, from_catalog, from_storage};
+use crate::file::{FileWriter, LakeTable, UploadedFile};
+use crate::retry::Backoff;
+
+/// Older uncommitted files are looked at before they are committed: somebody may have cleaned them away.
+const UNCOMMITTED_FILE_AGE: Duration = Duration::from_secs(600);
+/// Below this, cleaning by DuckDB can reach files that wait for their commit.
+pub(crate) const SAFE_DELETE_OLDER_THAN: Duration = Duration::from_secs(86_400);
+
+/// See the module's documentation.
+pub(crate) struct Committer {
+    pub(crate) catalog: Catalog,
+    pub(crate) control: Control,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) feeder: String,
+    pub(crate) options: EncodeOptions,
+    pub(crate) checkpoint: Lsn,
+    /// Files of the epoch that is being built, with the transaction that was open when they were handed over.
+    pub(crate) files: Vec<(Option<Lsn>, UploadedFile)>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What one commit adds.
+struct Commit<'a> {
+    files: &'a [UploadedFile],
+    to: Lsn,
+    commit_timestamp: Option<i64>,
+    transitions: &'a [TableTransition],
+    incomplete: &'a [String],
+    message: &'static str,
+}
+
+enum CommitFailure {
+    /// The lake's table was changed by somebody else.
+    Table(Arc<LakeTable>, FeederError),
+    /// A file disappeared before its commit. Trying again cannot help; sending its rows again does.
+    Lost(FeederError),
+    Other(FeederError),
+}
+
+impl Committer {
+    /// Works until the channel closes or an error proves permanent.
+    pub(crate) async fn run(
+        mut self,
+        mut work: mpsc::Receiver<Work>,
+        reports: mpsc::Sender<Report>,
+    ) {
+        while let Some(item) = work.recv().await {
+            if let Err(error) = self.handle(item, &reports).await {
+                // The intake may be gone already; then nobody is left to tell.
+                let _closed = reports.send(Report::Failed(error)).await;
+                return;
+            }
+        }
+    }
+
+    async fn handle(
+        &mut self,
+        work: Work,
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<(), FeederError> {
+        match work {
+            Work::Part(part) => self.part(part, reports).await,
+            Work::Copy(copy) => self.copy(copy, reports).await,
+            Work::Idle(to) => self.idle(to, reports).await,
+            Work::Discard(done) => {
+                self.files.clear();
+                let _gone = done.send(());
+                Ok(())
+            }
+        }
+    }
+
+    async fn part(
+        &mut self,
+        part: Part,
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<(), FeederError> {
+        for TableBatch { table, rows } in part.batches {
+            if rows.num_rows() > 0 {
+                let file = self.upload(&table, rows, reports).await?;
+                self.files.push((part.transaction, file));
+            }
+        }
+        tell(reports, Report::PartDone { bytes: part.bytes }).await?;
+        match part.end {
+            Some(end) => self.epoch(end, reports).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn upload(
+        &self,
+        table: &Arc<LakeTable>,
+        rows: RecordBatch,
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<UploadedFile, FeederError> {
+        let mut backoff = Backoff::new();
+        loop {
+            let attempt = self.try_upload(table, rows.clone()).await;
+            match attempt {
+                Err(error) if error.is_transient() => {
+                    self.wait(&mut backoff, "upload", error, reports).await?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_upload(
+        &self,
+        table: &Arc<LakeTable>,
+        rows: RecordBatch,
+    ) -> Result<UploadedFile, FeederError> {
+        let name = LakeTable::new_file_name();
+        let path = table.object_path(&name);
+        self.control
+            .declare_files(&self.fence, &[(path, table.table_id.get())])
+            .await?;
+        let mut writer = FileWriter::new(
+            Arc::clone(&self.storage),
+            Arc::clone(table),
+            name,
+            &self.options,
+        )?;
+        if let Err(error) = writer.write(rows).await {
+            writer.abort().await;
+            return Err(error);
+        }
+        writer.finish().await
+    }
+
+    async fn epoch(
+        &mut self,
+        end: EpochEnd,
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<(), FeederError> {
+        // A table that failed keeps its whole transactions before the failure (rule 7).
+        let mut files: Vec<UploadedFile> = std::mem::take(&mut self.files)
+            .into_iter()
+            .filter(|(open, file)| {
+                !end.cut
+                    .iter()
+                    .any(|(table, lsn)| *table == file.table.source_oid && Some(*lsn) == *open)
+            })
+            .map(|(_, file)| file)
+            .collect();
+        let mut transitions = end.transitions;
+        let mut incomplete = end.incomplete;
+        let snapshot = loop {
+            let commit = Commit {
+                files: &files,
+                to: end.to,
+                commit_timestamp: end.commit_timestamp,
+                transitions: &transitions,
+                incomplete: &incomplete,
+                message: "changes",
+            };
+            match self.commit(&commit, reports).await {
+                Ok(snapshot) => break snapshot,
+                Err(CommitFailure::Table(table, error)) => {
+                    // Rule 17: the others go on without it.
+                    tracing::error!(table = %table.source, error = %error, "the table's lake table was changed by somebody else");
+                    files.retain(|file| file.table.source_oid != table.source_oid);
+                    transitions.retain(|transition| transition.source_oid != table.source_oid);
+                    let reason = error.to_string();
+                    transitions.push(TableTransition::error(
+                        table.source_oid,
+                        self.checkpoint,
+                        0,
+                        reason.clone(),
+                    ));
+                    incomplete.push(table.source.clone());
+                    let source_oid = table.source_oid;
+                    tell(
+                        reports,
+                        Report::TableFailed {
+                            source_oid,
+                            reason,
+                            recorded: true,
+                        },
+                    )
+                    .await?;
+                }
+                Err(CommitFailure::Other(error) | CommitFailure::Lost(error)) => return Err(error),
+            }
+        };
+        let mut rows: BTreeMap<u32, u64> = BTreeMap::new();
+        for file in &files {
+            *rows.entry(file.table.source_oid).or_default() += file.data.record_count;
+        }
+        self.checkpoint = end.to;
+        let report = Report::Committed {
+            to: end.to,
+            snapshot: Some(snapshot),
+            rows: rows.into_iter().collect(),
+        };
+        tell(reports, report).await
+    }
+
+    async fn copy(
+        &mut self,
+        copy: CopiedTable,
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<(), FeederError> {
+        let transitions = [copy.transition];
+        let commit = Commit {
+            files: &copy.files,
+            to: self.checkpoint,
+            commit_timestamp: None,
+            transitions: &transitions,
+            incomplete: &copy.incomplete,
+            message: "first copy",
+        };
+        let source_oid = copy.table.source_oid;
+        match self.commit(&commit, reports).await {
+            Ok(snapshot) => {
+                tracing::info!(table = %copy.table.source, rows = copy.rows, point = %copy.point, snapshot, "the copy is in the lake");
+                tell(
+                    reports,
+                    Report::CopyCommitted {
+                        source_oid,
+                        snapshot,
+                    },
+                )
+                .await
+            }
+            Err(CommitFailure::Table(_, error)) => {
+                let reason = error.to_string();
+                tell(
+                    reports,
+                    Report::TableFailed {
+                        source_oid,
+                        reason,
+                        recorded: false,
+                    },
+                )
+                .await
+            }
+            Err(CommitFailure::Other(error) | CommitFailure::Lost(error)) => Err(error),
+        }
+    }
+
+    async fn idle(&mut self, to: Lsn, reports: &mpsc::Sender<Report>) -> Result<(), FeederError> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self
+                .control
+                .advance_checkpoint(&self.fence, self.checkpoint, to)
+                .await
+            {
+                Ok(()) => break,
+                Err(error) if error.is_transient() => {
+                    self.wait(&mut backoff, "idle checkpoint", error, reports)
+                        .await?;
+                    // The answer may be lost although the row moved (I11).
+                    if self
+                        .control
+                        .checkpoint(&self.fence)
+                        .await
+                        .is_ok_and(|found| found == to)
+                    {
+                        break;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.checkpoint = to;
+        tell(
+            reports,
+            Report::Committed {
+                to,
+                snapshot: None,
+                rows: Vec::new(),
+            },
+        )
+        .await
+    }
+
+    /// Commits until it is in the catalog, or an error proves permanent.
+    async fn commit(
+        &self,
+        commit: &Commit<'_>,
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<i64, CommitFailure> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.try_commit(commit).await {
+                Ok(snapshot) => return Ok(snapshot),
+                Err(CommitFailure::Other(error)) if error.is_transient() => {
+                    self.wait(&mut backoff, "commit", error, reports)
+                        .await
+                        .map_err(CommitFailure::Other)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_commit(&self, commit: &Commit<'_>) -> Result<i64, CommitFailure> {
+        let grace = self.check_files(commit.files).await?;
+        let attempt = Uuid::now_v7();
+        let mut hook = EpochHook::new(
+            &self.fence,
+            attempt,
+            self.checkpoint,
+            commit.to,
+            commit.commit_timestamp,
+            commit.transitions.to_vec(),
+            commit
+                .files
+                .iter()
+                .map(|file| file.object_path.clone())
+                .collect(),
+        );
+        let changes = self.change_set(commit);
+        let snapshot = match self.catalog.commit(&changes, &mut hook).await {
+            Ok(committed) => committed.id.get(),
+            Err(error) if error.commit_outcome_unknown() => {
+                tracing::warn!(error = %error, "the answer to COMMIT is lost; reading the checkpoint row");
+                self.resolve(attempt, error).await?
+            }
+            Err(error) => return Err(self.classify(commit, error)),
+        };
+        self.verify_after_commit(commit.files, grace).await;
+        Ok(snapshot)
+    }
+
+    /// I11: whether the attempt is in the catalog is what the feeder row says, once it can be read.
+    async fn resolve(
+        &self,
+        attempt: Uuid,
+        lost: ducklake_catalog::CatalogError,
+    ) -> Result<i64, CommitFailure> {
+        let mut backoff = Backoff::new();
+        loop {
+            match self.control.resolve_attempt(&self.fence, attempt).await {
+                Ok(Resolution::Committed { snapshot }) => return Ok(snapshot),
+                Ok(Resolution::NotCommitted) => {
+                    return Err(CommitFailure::Other(transient(from_catalog(lost))));
+                }
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(error = %error, "the checkpoint row cannot be read yet");
+                    self.sleep(&mut backoff)
+                        .await
+                        .map_err(CommitFailure::Other)?;
+                }
+                Err(error) => return Err(CommitFailure::Other(error)),
+            }
+        }
+    }
+
+    fn classify(
+        &self,
+        commit: &Commit<'_>,
+        error: ducklake_catalog::CatalogError,
+    ) -> CommitFailure {
+        if *error.kind() == CatalogErrorKind::TableChanged {
+            let table = commit
+                .files
+                .iter()
+                .find(|file| error.object().contains(&file.table.target))
+                .map(|file| Arc::clone(&file.table));
+            if let Some(table) = table {
+                return CommitFailure::Table(table, from_catalog(error));
+            }
+        }
+        CommitFailure::Other(from_catalog(error))
+    }
+
+    fn change_set(&self, commit: &Commit<'_>) -> ChangeSet {
+        let extra = serde_json::json!({
+            "feeder": self.feeder,
+            "lsn": commit.to.to_string(),
+            "commit_timestamp": commit.commit_timestamp.map(crate::clock::utc_text),
+            "complete": commit.incomplete.is_empty(),
+            "incomplete": commit.incomplete,
+        });
+        let mut changes = ChangeSet::new()
+            .with_author("duckfeeder")
+            .with_message(format!(
+                "{}: {} up to {}",
+                self.feeder, commit.message, commit.to
+            ))
+            .with_extra_info(extra.to_string());
+        let mut seen = Vec::new();
+        for file in commit.files {
+            let table = TableRef::Existing(file.table.table_id);
+            if !seen.contains(&file.table.table_id) {
+                seen.push(file.table.table_id);
+                changes.expect_columns(table, file.table.expected_columns());
+            }
+            changes.append_file(table, file.data.clone());
+        }
+        changes
+    }
+
+    /// Rule 16: files that waited long, or that a lake with a short grace period may have lost, are looked at first.
+    async fn check_files(&self, files: &[UploadedFile]) -> Result<Duration, CommitFailure> {
+        let grace = self
+            .catalog
+            .file_deletion_grace()
+            .await
+            .map_err(|error| CommitFailure::Other(from_catalog(error)))?;
+        if grace < SAFE_DELETE_OLDER_THAN {
+            tracing::warn!(
+                delete_older_than_seconds = grace.as_secs(),
+                "the lake's delete_older_than is below one day: CHECKPOINT may delete files before they are committed"
+            );
+        }
+        let limit = UNCOMMITTED_FILE_AGE.min(grace / 2);
+        for file in files
+            .iter()
+            .filter(|file| file.uploaded_at.elapsed() >= limit)
+        {
+            self.head(file).await?;
+        }
+        Ok(grace)
+    }
+
+    async fn head(&self, file: &UploadedFile) -> Result<(), CommitFailure> {
+        let other = |error| CommitFailure::Other(from_storage(error));
+        let path = ObjectPath::parse(&file.object_path).map_err(other)?;
+        match self.storage.head(&path).await {
+            Ok(meta) if meta.size == file.data.file_size_bytes => Ok(()),
+            Ok(_) => Err(CommitFailure::Lost(lost_file(file))),
+            Err(error) if error.kind() == StorageErrorKind::NotFound => {
+                Err(CommitFailure::Lost(lost_file(file)))
+            }
+            Err(error) => Err(other(error)),
+        }
+    }
+
+    /// With a dangerously short grace period a cleaner may have listed the files before the commit and delete them
+    /// after it; that cannot be prevented from here, but it must not stay unnoticed.
+    async fn verify_after_commit(&self, files: &[UploadedFile], grace: Duration) {
+        if grace >= SAFE_DELETE_OLDER_THAN {
+            return;
+        }
+        for file in files {
+            if let Err(CommitFailure::Lost(error)) = self.head(file).await {
+                tracing::error!(table = %file.table.source, error = %error, "a committed file is gone; resync the table");
+            }
+        }
+    }
+
+    async fn wait(
+        &self,
+        backoff: &mut Backoff,
+        what: &str,
+        error: FeederError,
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<(), FeederError> {
+        tracing::warn!(what, error = %error, remedy = error.remedy(), "trying again");
+        let text = format!("{what}: {error}");
+        tell(reports, Report::Retrying { error: text }).await?;
+        self.sleep(backoff).await
+    }
+
+    async fn sleep(&self, backoff: &mut Backoff) -> Result<(), FeederError> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(FeederError::transient(
+                FeederErrorKind::Catalog,
+                "stopped while a commit was being tried again; nothing is lost, the changes are still at the source",
+            )),
+            () = tokio::time::sleep(backoff.next()) => Ok(()),
+        }
+    }
+}
+
+fn transient(error: FeederError) -> FeederError {
+    FeederError::transient(error.kind(), error.to_string())
+}
+
+/// Its rows are still in the WAL: the session starts again from the checkpoint.
+fn lost_file(file: &UploadedFile) -> FeederError {
+    FeederError::transient(
+        FeederErrorKind::Storage,
+        format!("{} disappeared from the store before its commit", file.object_path),
+    )
+    .with_remedy("raise the lake's delete_older_than to two days or more; nothing is lost, the rows are sent again")
+}
+
+async fn tell(reports: &mpsc::Sender<Report>, report: Report) -> Result<(), FeederError> {
+    reports
+        .send(report)
+        .await
+        .map_err(|_closed| FeederError::permanent(FeederErrorKind::Internal, "the intake is gone"))
+}

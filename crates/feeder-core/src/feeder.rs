@@ -1,0 +1,124 @@
+//! The feeder as its callers see it: run until stopped, say how it goes.
+
+use std::sync::Arc;
+
+use pgoutput::Lsn;
+use storage::Storage;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::FeederConfig;
+use crate::error::FeederError;
+use crate::retry::Backoff;
+use crate::run::{Engine, RunEnd};
+use crate::setup;
+use crate::status::{FeederStatus, Phase};
+
+/// How long a feeder runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunMode {
+    /// Until it is stopped.
+    Forever,
+    /// Until everything is committed that the source's WAL held at the start, first copies included.
+    UntilCaughtUp,
+}
+
+/// How a run ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was asked to stop; every transaction it had received is committed.
+    Stopped,
+    /// Everything up to the WAL end at the start is committed.
+    CaughtUp,
+}
+
+/// One feeder: a source, a lake, and the stream between them.
+#[derive(Debug)]
+pub struct Feeder {
+    config: FeederConfig,
+    storage: Arc<dyn Storage>,
+    status: watch::Sender<FeederStatus>,
+}
+
+impl Feeder {
+    /// A feeder that does nothing yet.
+    pub fn new(config: FeederConfig, storage: Arc<dyn Storage>) -> Self {
+        let (status, _) = watch::channel(FeederStatus {
+            name: config.name.to_string(),
+            phase: Phase::Starting,
+            checkpoint: Lsn::ZERO,
+            server_wal_end: Lsn::ZERO,
+            last_snapshot: None,
+            last_commit: None,
+            buffered_bytes: 0,
+            paused: false,
+            last_error: None,
+            tables: Vec::new(),
+        });
+        Self {
+            config,
+            storage,
+            status,
+        }
+    }
+
+    /// Follows what the feeder says of itself.
+    pub fn status(&self) -> watch::Receiver<FeederStatus> {
+        self.status.subscribe()
+    }
+
+    /// Copies what is missing, then streams. Cancelling `stop` flushes, commits, acknowledges and returns.
+    ///
+    /// Dropping the future stops without a flush and loses nothing: what is not committed is still at the source.
+    ///
+    /// # Errors
+    /// Only what is proven permanent, with the object and a remedy; everything else is waited out (I5).
+    pub async fn run(self, mode: RunMode, stop: CancellationToken) -> Result<Outcome, FeederError> {
+        let mut backoff = Backoff::new();
+        let result = loop {
+            let progress = self.status.borrow().checkpoint;
+            let error = match self.attempt(mode, &stop).await {
+                Ok(RunEnd::Done(outcome)) => break Ok(outcome),
+                Ok(RunEnd::Restart) => continue,
+                Err(error) if !error.is_transient() => break Err(error),
+                Err(error) if stop.is_cancelled() => break Err(error),
+                Err(error) => error,
+            };
+            if self.status.borrow().checkpoint > progress {
+                backoff = Backoff::new();
+            }
+            tracing::warn!(error = %error, remedy = error.remedy(), "starting again from the checkpoint");
+            self.status.send_modify(|status| {
+                status.phase = Phase::Retrying;
+                status.last_error = Some(error.to_string());
+            });
+            tokio::select! {
+                () = stop.cancelled() => break Ok(Outcome::Stopped),
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
+        };
+        self.status
+            .send_modify(|status| status.phase = Phase::Stopped);
+        result
+    }
+
+    async fn attempt(
+        &self,
+        mode: RunMode,
+        stop: &CancellationToken,
+    ) -> Result<RunEnd, FeederError> {
+        let prepared = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(RunEnd::Done(Outcome::Stopped)),
+            prepared = setup::prepare(&self.config, &self.storage) => prepared?,
+        };
+        Engine::start(
+            &self.config,
+            prepared,
+            Arc::clone(&self.storage),
+            &self.status,
+        )
+        .run(mode, stop)
+        .await
+    }
+}

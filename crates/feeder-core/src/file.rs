@@ -1,0 +1,199 @@
+//! One data file of a lake table: encoded on the blocking pool, uploaded as it grows.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use ducklake_catalog::{ColumnId, DataFile, TableId};
+use parquet_writer::{EncodeOptions, FileEncoder, FileSchema};
+use storage::{MultipartUpload, ObjectPath, Storage};
+use uuid::Uuid;
+
+use crate::error::{FeederError, FeederErrorKind};
+use crate::layout::LakeColumn;
+use crate::stats;
+
+/// A lake table that this feeder writes to.
+#[derive(Debug)]
+pub(crate) struct LakeTable {
+    /// OID of the source table.
+    pub(crate) source_oid: u32,
+    /// `schema.table` at the source.
+    pub(crate) source: String,
+    /// `schema.table` in the lake.
+    pub(crate) target: String,
+    pub(crate) table_id: TableId,
+    /// Directory of the table's files below the lake's data path, without slashes at the ends.
+    pub(crate) directory: String,
+    pub(crate) schema: FileSchema,
+    pub(crate) columns: Vec<LakeColumn>,
+}
+
+impl LakeTable {
+    /// A path that was never used before and never will be again (I7).
+    pub(crate) fn new_file_name() -> String {
+        format!("duckfeeder-{}.parquet", Uuid::now_v7())
+    }
+
+    /// Where a file of this table is stored, below the lake's data path.
+    pub(crate) fn object_path(&self, file_name: &str) -> String {
+        format!("{}/{file_name}", self.directory)
+    }
+
+    /// The columns as the commit expects to find them.
+    pub(crate) fn expected_columns(&self) -> Vec<(ColumnId, String, ducklake_catalog::LakeType)> {
+        self.columns
+            .iter()
+            .map(|column| {
+                let id = ColumnId::new(i64::from(column.field_id));
+                (id, column.name.clone(), column.lake_type.clone())
+            })
+            .collect()
+    }
+}
+
+/// A file that is uploaded and waits for its commit.
+#[derive(Clone, Debug)]
+pub(crate) struct UploadedFile {
+    pub(crate) table: Arc<LakeTable>,
+    pub(crate) object_path: String,
+    pub(crate) uploaded_at: std::time::Instant,
+    pub(crate) data: DataFile,
+}
+
+/// Writes one file. Dropping it unfinished leaves an orphan for the janitor, never a visible file.
+pub(crate) struct FileWriter {
+    storage: Arc<dyn Storage>,
+    table: Arc<LakeTable>,
+    file_name: String,
+    path: ObjectPath,
+    encoder: Option<FileEncoder>,
+    upload: Option<Box<dyn MultipartUpload>>,
+}
+
+impl FileWriter {
+    /// Begins a file under a name from [`LakeTable::new_file_name`].
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        table: Arc<LakeTable>,
+        file_name: String,
+        options: &EncodeOptions,
+    ) -> Result<Self, FeederError> {
+        let object_path = table.object_path(&file_name);
+        let path = ObjectPath::parse(&object_path).map_err(|error| {
+            FeederError::permanent(FeederErrorKind::Internal, format!("path {object_path}"))
+                .with_source(error)
+        })?;
+        let encoder = FileEncoder::new(&table.schema, options).map_err(encode_error(&table))?;
+        Ok(Self {
+            storage,
+            table,
+            file_name,
+            path,
+            encoder: Some(encoder),
+            upload: None,
+        })
+    }
+
+    /// Encodes a batch and uploads the row groups that are complete.
+    pub(crate) async fn write(&mut self, batch: RecordBatch) -> Result<(), FeederError> {
+        let mut encoder = self.take_encoder()?;
+        let (encoder, result) = blocking(move || {
+            let result = encoder.write(&batch);
+            let encoded = encoder.take_encoded();
+            (encoder, result.map(|()| encoded))
+        })
+        .await?;
+        self.encoder = Some(encoder);
+        if let Some(bytes) = result.map_err(encode_error(&self.table))? {
+            if self.upload.is_none() {
+                let upload = self.storage.start_multipart(&self.path).await;
+                self.upload = Some(upload.map_err(crate::error::from_storage)?);
+            }
+            if let Some(upload) = &mut self.upload {
+                upload
+                    .put_part(bytes)
+                    .await
+                    .map_err(crate::error::from_storage)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the footer and makes the object complete. It is in the lake only once a commit names it (I7).
+    pub(crate) async fn finish(mut self) -> Result<UploadedFile, FeederError> {
+        let encoder = self.take_encoder()?;
+        let (tail, file) = blocking(move || encoder.finish())
+            .await?
+            .map_err(encode_error(&self.table))?;
+        match &mut self.upload {
+            None => self
+                .storage
+                .put(&self.path, tail.into())
+                .await
+                .map_err(crate::error::from_storage)?,
+            Some(upload) => {
+                upload
+                    .put_part(tail)
+                    .await
+                    .map_err(crate::error::from_storage)?;
+                upload
+                    .complete()
+                    .await
+                    .map_err(crate::error::from_storage)?;
+            }
+        }
+        Ok(UploadedFile {
+            object_path: self.path.as_str().to_owned(),
+            uploaded_at: std::time::Instant::now(),
+            data: DataFile {
+                path: self.file_name,
+                record_count: file.row_count,
+                file_size_bytes: file.size_bytes,
+                footer_size: file.footer_size,
+                columns: file.columns.into_iter().map(stats::to_lake).collect(),
+            },
+            table: self.table,
+        })
+    }
+
+    /// Gives the upload up; what it left behind is removed as far as the store allows.
+    pub(crate) async fn abort(mut self) {
+        if let Some(upload) = &mut self.upload
+            && let Err(error) = upload.abort().await
+        {
+            tracing::warn!(path = %self.path, error = %error, "an aborted upload could not be removed");
+        }
+    }
+
+    fn take_encoder(&mut self) -> Result<FileEncoder, FeederError> {
+        self.encoder.take().ok_or_else(|| {
+            FeederError::permanent(
+                FeederErrorKind::Internal,
+                format!("file {} was used after an error", self.path),
+            )
+        })
+    }
+}
+
+fn encode_error(
+    table: &LakeTable,
+) -> impl FnOnce(parquet_writer::WriteError) -> FeederError + use<> {
+    let target = table.target.clone();
+    move |error| {
+        FeederError::permanent(
+            FeederErrorKind::Data,
+            format!("encoding a file of {target}"),
+        )
+        .with_source(error)
+    }
+}
+
+/// Runs CPU-bound work beside the async tasks.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, FeederError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        FeederError::permanent(FeederErrorKind::Internal, "encoding was interrupted")
+            .with_source(error)
+    })
+}

@@ -1,0 +1,635 @@
+//! From replication messages to buffered rows: routing, encoding, and cutting at transaction boundaries.
+//!
+//! No network and no clock: time is passed in, parts are handed out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow_array::RecordBatch;
+use parquet_writer::RowBatchBuilder;
+use pgoutput::{Datum, Lsn, Message, OldTuple, Relation, RelationId, ReplicaIdentity, Tuple};
+use rustc_hash::FxHashMap;
+
+use crate::config::{NumericMapping, OnTableError};
+use crate::control::TableTransition;
+use crate::coordinator::Coordinator;
+use crate::encode::{EncodeError, Op, RowEncoder, RowHead};
+use crate::epoch::{EpochEnd, Part, TableBatch};
+use crate::error::{FeederError, FeederErrorKind};
+use crate::file::LakeTable;
+use crate::layout::SourceColumn;
+use crate::status::TableState;
+use crate::types;
+
+/// A table that is fed.
+#[derive(Debug)]
+pub(crate) struct FedTable {
+    pub(crate) lake: Arc<LakeTable>,
+    pub(crate) columns: Vec<SourceColumn>,
+    /// Columns that may be on the wire but are kept out of the lake.
+    pub(crate) excluded: Vec<String>,
+    /// The view's key: changing it is a delete and an update.
+    pub(crate) key: Vec<String>,
+    pub(crate) numeric: NumericSettings,
+    pub(crate) row_filter: Option<String>,
+    /// Whether a copy takes the rows there are, or only marks its beginning.
+    pub(crate) copy_rows: bool,
+    pub(crate) state: TableState,
+}
+
+/// How the unbounded `numeric` columns of a table are stored.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NumericSettings {
+    pub(crate) default: NumericMapping,
+    pub(crate) columns: std::collections::BTreeMap<String, NumericMapping>,
+}
+
+impl NumericSettings {
+    pub(crate) fn of(&self, column: &str) -> NumericMapping {
+        self.columns.get(column).copied().unwrap_or(self.default)
+    }
+}
+
+/// See the module's documentation.
+pub(crate) struct Intake {
+    pub(crate) coordinator: Coordinator,
+    tables: FxHashMap<RelationId, Slot>,
+    transaction: Option<Transaction>,
+    /// Tables with rows of the open transaction.
+    touched: Vec<RelationId>,
+    buffered: u64,
+    transitions: Vec<TableTransition>,
+    cut: Vec<(u32, Lsn)>,
+    commit_timestamp: Option<i64>,
+    on_table_error: OnTableError,
+}
+
+struct Slot {
+    table: FedTable,
+    relation: Option<Relation>,
+    plan: Option<Plan>,
+    batch: RowBatchBuilder,
+    committed_rows: usize,
+    accounted: u64,
+    /// Committed rows of a table that failed; they still belong to the next epoch.
+    salvaged: Option<RecordBatch>,
+    discarded: u64,
+    /// The state before a failure that is not committed yet.
+    before_failure: Option<TableState>,
+}
+
+struct Plan {
+    encoder: RowEncoder,
+    /// Wire positions of the key, for tables whose old rows arrive whole.
+    key: Vec<usize>,
+}
+
+struct Transaction {
+    final_lsn: Lsn,
+    lsn: i64,
+    timestamp: i64,
+    seq: i64,
+    skip: bool,
+}
+
+/// Why a change of one table could not be buffered.
+enum ChangeError {
+    /// Deterministic: this table's affair (rule 7).
+    Table(String),
+    Feeder(FeederError),
+}
+
+impl From<EncodeError> for ChangeError {
+    fn from(error: EncodeError) -> Self {
+        Self::Table(error.to_string())
+    }
+}
+
+impl Intake {
+    pub(crate) fn new(
+        coordinator: Coordinator,
+        tables: Vec<FedTable>,
+        on_table_error: OnTableError,
+    ) -> Self {
+        let mut intake = Self {
+            coordinator,
+            tables: FxHashMap::default(),
+            transaction: None,
+            touched: Vec::new(),
+            buffered: 0,
+            transitions: Vec::new(),
+            cut: Vec::new(),
+            commit_timestamp: None,
+            on_table_error,
+        };
+        for table in tables {
+            let batch = RowBatchBuilder::new(&table.lake.schema);
+            let slot = Slot {
+                table,
+                relation: None,
+                plan: None,
+                batch,
+                committed_rows: 0,
+                accounted: 0,
+                salvaged: None,
+                discarded: 0,
+                before_failure: None,
+            };
+            let id = RelationId::new(slot.table.lake.source_oid);
+            intake.tables.insert(id, slot);
+        }
+        intake
+    }
+
+    /// Begins again at a checkpoint, after a source error: what is not sealed is dropped (I4).
+    ///
+    /// A failure that is not committed yet is forgotten with the rows that caused it: they come again.
+    pub(crate) fn restart(&mut self, coordinator: Coordinator) {
+        self.coordinator = coordinator;
+        self.transaction = None;
+        self.touched.clear();
+        self.buffered = 0;
+        self.transitions.clear();
+        self.cut.clear();
+        self.commit_timestamp = None;
+        for slot in self.tables.values_mut() {
+            slot.batch = RowBatchBuilder::new(&slot.table.lake.schema);
+            slot.relation = None;
+            slot.plan = None;
+            slot.salvaged = None;
+            slot.reset();
+            match slot.before_failure.take() {
+                None => {}
+                // Its copy was given up when it failed.
+                Some(TableState::Copying) => slot.table.state = TableState::Pending,
+                Some(state) => slot.table.state = state,
+            }
+        }
+    }
+
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&FedTable, u64)> {
+        self.tables
+            .values()
+            .map(|slot| (&slot.table, slot.discarded))
+    }
+
+    pub(crate) fn table_mut(&mut self, source_oid: u32) -> Option<&mut FedTable> {
+        self.tables
+            .get_mut(&RelationId::new(source_oid))
+            .map(|slot| &mut slot.table)
+    }
+
+    /// Source names of the tables that are not streaming.
+    pub(crate) fn incomplete(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .tables
+            .values()
+            .filter(|slot| slot.table.state != TableState::Streaming)
+            .map(|slot| slot.table.lake.source.clone())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Takes one message in.
+    ///
+    /// # Errors
+    /// A message out of place, or a table's error under `on_table_error = "hold"`.
+    pub(crate) fn message(&mut self, message: Message, now: Instant) -> Result<(), FeederError> {
+        match message {
+            Message::Begin(begin) => {
+                let skip = self.coordinator.begin(begin.final_lsn);
+                self.transaction = Some(Transaction {
+                    final_lsn: begin.final_lsn,
+                    lsn: lsn_value(begin.final_lsn)?,
+                    timestamp: begin.commit_time.unix_micros(),
+                    seq: 0,
+                    skip,
+                });
+                Ok(())
+            }
+            Message::Commit(commit) => {
+                let transaction = self.transaction.take();
+                if transaction.is_some_and(|transaction| !transaction.skip) {
+                    self.commit_timestamp = Some(commit.commit_time.unix_micros());
+                }
+                for id in self.touched.drain(..) {
+                    if let Some(slot) = self.tables.get_mut(&id) {
+                        slot.committed_rows = slot.batch.rows();
+                    }
+                }
+                self.coordinator.commit(commit.end_lsn);
+                Ok(())
+            }
+            Message::Relation(relation) => {
+                // Judged when its first row arrives: a relation of a skipped transaction may be long outdated.
+                if let Some(slot) = self.tables.get_mut(&relation.id) {
+                    slot.relation = Some(relation);
+                    slot.plan = None;
+                }
+                Ok(())
+            }
+            Message::Insert(insert) => self.change(insert.relation, now, |slot, head| {
+                slot.row(head, Op::Insert, &insert.new, None)?;
+                Ok(1)
+            }),
+            Message::Update(update) => self.change(update.relation, now, |slot, head| {
+                slot.update(head, update.old.as_ref(), &update.new)
+            }),
+            Message::Delete(delete) => self.change(delete.relation, now, |slot, head| {
+                slot.row(head, Op::Delete, delete.old.tuple(), None)?;
+                Ok(1)
+            }),
+            Message::Truncate(truncate) => {
+                for relation in truncate.relations() {
+                    self.change(relation, now, |slot, head| {
+                        let head = RowHead {
+                            op: Op::Truncate,
+                            ..head
+                        };
+                        RowEncoder::append_marker(&mut slot.batch, head)?;
+                        Ok(1)
+                    })?;
+                }
+                Ok(())
+            }
+            Message::Origin(_) | Message::Type(_) | Message::Message(_) => Ok(()),
+            other => Err(FeederError::permanent(
+                FeederErrorKind::Source,
+                format!("the server sent {other:?}, which was not asked for"),
+            )),
+        }
+    }
+
+    fn change(
+        &mut self,
+        relation: RelationId,
+        now: Instant,
+        append: impl FnOnce(&mut Slot, RowHead) -> Result<i64, ChangeError>,
+    ) -> Result<(), FeederError> {
+        let Some(transaction) = &mut self.transaction else {
+            return Err(FeederError::permanent(
+                FeederErrorKind::Source,
+                format!("a change of relation {relation} arrived outside a transaction"),
+            ));
+        };
+        if transaction.skip {
+            return Ok(());
+        }
+        // A publication made by the DBA may hold tables that are not fed.
+        let Some(slot) = self.tables.get_mut(&relation) else {
+            return Ok(());
+        };
+        if matches!(slot.table.state, TableState::Error | TableState::Paused) {
+            slot.discarded += 1;
+            return Ok(());
+        }
+        let head = RowHead {
+            op: Op::Insert,
+            timestamp: transaction.timestamp,
+            lsn: transaction.lsn,
+            seq: transaction.seq,
+        };
+        if slot.batch.rows() == slot.committed_rows {
+            self.touched.push(relation);
+        }
+        let appended = slot.ensure_plan().and_then(|()| append(slot, head));
+        match appended {
+            Ok(rows) => {
+                transaction.seq += rows;
+                let size = u64::try_from(slot.batch.memory_size()).unwrap_or(u64::MAX);
+                self.buffered += size.saturating_sub(slot.accounted);
+                slot.accounted = size;
+                let rows = u64::try_from(rows).unwrap_or_default();
+                self.coordinator.buffered(rows, self.buffered, now);
+                Ok(())
+            }
+            Err(ChangeError::Feeder(error)) => Err(error),
+            Err(ChangeError::Table(reason)) => {
+                let (final_lsn, seq) = (transaction.final_lsn, transaction.seq);
+                self.fail_table(relation, final_lsn, seq, &reason, now)
+            }
+        }
+    }
+
+    /// Takes a table out: whole transactions before `lsn` stay, the rest is discarded until a resync (rule 7).
+    pub(crate) fn fail_table(
+        &mut self,
+        relation: RelationId,
+        lsn: Lsn,
+        seq: i64,
+        reason: &str,
+        now: Instant,
+    ) -> Result<(), FeederError> {
+        let Some(slot) = self.tables.get_mut(&relation) else {
+            return Ok(());
+        };
+        let name = slot.table.lake.source.clone();
+        let remedy = format!("mend the cause, then `duckfeeder resync {name}`");
+        if self.on_table_error == OnTableError::Hold {
+            return Err(FeederError::permanent(
+                FeederErrorKind::Data,
+                format!("{name} at {lsn}: {reason}"),
+            )
+            .with_remedy(format!(
+                "on_table_error is \"hold\", so nothing is acknowledged and the WAL stays; {remedy}, or set it to \"isolate\""
+            )));
+        }
+        tracing::error!(table = %name, lsn = %lsn, reason, remedy, "the table goes to state error; the others go on");
+        if slot.batch.abandon_row() > 0 || slot.committed_rows > 0 {
+            let (committed, _open) = slot.batch.split(slot.committed_rows).map_err(internal)?;
+            if committed.num_rows() > 0 {
+                slot.salvaged = Some(committed);
+            }
+        }
+        slot.committed_rows = 0;
+        slot.before_failure = Some(slot.table.state);
+        slot.table.state = TableState::Error;
+        self.cut.push((slot.table.lake.source_oid, lsn));
+        self.transitions.push(TableTransition::error(
+            relation.get(),
+            lsn,
+            seq,
+            reason.to_owned(),
+        ));
+        // The transition alone is worth an epoch.
+        self.coordinator.buffered(1, self.buffered, now);
+        Ok(())
+    }
+
+    /// A table whose failure is committed already: its rows are dropped.
+    pub(crate) fn lost_table(&mut self, source_oid: u32) {
+        if let Some(slot) = self.tables.get_mut(&RelationId::new(source_oid)) {
+            slot.batch = RowBatchBuilder::new(&slot.table.lake.schema);
+            slot.salvaged = None;
+            slot.reset();
+            slot.table.state = TableState::Error;
+        }
+    }
+
+    /// Before a stop inside a transaction: its rows are dropped, they are sent again at the next start. Returns the
+    /// transactions before it, unless they were handed over already.
+    pub(crate) fn cut_open_transaction(&mut self) -> Result<Option<Part>, FeederError> {
+        let mut committed = Vec::new();
+        let spilled = self.coordinator.spilled();
+        for slot in self.tables.values_mut() {
+            let salvaged = slot.salvaged.take();
+            let (head, _open) = slot.batch.split(slot.committed_rows).map_err(internal)?;
+            slot.reset();
+            for rows in salvaged.into_iter().chain(Some(head)) {
+                push(&mut committed, &slot.table.lake, rows);
+            }
+        }
+        self.transaction = None;
+        self.touched.clear();
+        self.coordinator.abandon_transaction();
+        // After a spill everything that is left belongs to the open transaction.
+        if spilled || (committed.is_empty() && self.transitions.is_empty()) {
+            self.emptied();
+            return Ok(None);
+        }
+        Ok(Some(self.closed(committed)))
+    }
+
+    /// Everything buffered as the last part of an epoch. Call at a transaction boundary.
+    pub(crate) fn seal(&mut self) -> Result<Part, FeederError> {
+        let mut batches = Vec::new();
+        for slot in self.tables.values_mut() {
+            let salvaged = slot.salvaged.take();
+            let rows = (slot.batch.rows() > 0)
+                .then(|| slot.batch.finish())
+                .transpose()
+                .map_err(internal)?;
+            slot.reset();
+            for rows in salvaged.into_iter().chain(rows) {
+                push(&mut batches, &slot.table.lake, rows);
+            }
+        }
+        Ok(self.closed(batches))
+    }
+
+    /// Inside a transaction that outgrows the memory: its committed rows as the end of an epoch (if there are any),
+    /// and the open transaction's rows as a part of the next.
+    pub(crate) fn spill(&mut self) -> Result<(Option<Part>, Part), FeederError> {
+        let mut committed = Vec::new();
+        let mut open = Vec::new();
+        for slot in self.tables.values_mut() {
+            let salvaged = slot.salvaged.take();
+            let (head, tail) = if slot.batch.rows() > 0 {
+                let (head, tail) = slot.batch.split(slot.committed_rows).map_err(internal)?;
+                (Some(head), Some(tail))
+            } else {
+                (None, None)
+            };
+            slot.reset();
+            let table = &slot.table.lake;
+            for rows in salvaged.into_iter().chain(head) {
+                push(&mut committed, table, rows);
+            }
+            if let Some(rows) = tail {
+                push(&mut open, table, rows);
+            }
+        }
+        let transaction = self.transaction.as_ref().map(|open| open.final_lsn);
+        // Batches are slices of one allocation: it is free when the last of them is, so the open part pays.
+        let bytes = self.buffered;
+        let head = (!committed.is_empty()).then(|| {
+            let mut part = self.closed(committed);
+            part.bytes = 0;
+            part
+        });
+        let tail = Part {
+            batches: open,
+            bytes,
+            transaction,
+            end: None,
+        };
+        self.coordinator.handed_over(bytes, None);
+        self.emptied();
+        Ok((head, tail))
+    }
+
+    fn closed(&mut self, batches: Vec<TableBatch>) -> Part {
+        for slot in self.tables.values_mut() {
+            slot.before_failure = None;
+        }
+        let to = self.coordinator.received();
+        let bytes = self.buffered;
+        let end = EpochEnd {
+            to,
+            commit_timestamp: self.commit_timestamp.take(),
+            transitions: std::mem::take(&mut self.transitions),
+            cut: std::mem::take(&mut self.cut),
+            incomplete: self.incomplete(),
+        };
+        let in_transaction = self.coordinator.in_transaction();
+        self.coordinator
+            .handed_over(if in_transaction { 0 } else { bytes }, Some(to));
+        if !in_transaction {
+            self.emptied();
+        }
+        Part {
+            batches,
+            bytes,
+            transaction: None,
+            end: Some(end),
+        }
+    }
+
+    fn emptied(&mut self) {
+        self.buffered = 0;
+        self.coordinator.emptied();
+    }
+
+    /// Binary rows can be asked for only if every column of every table is decoded here (rule 9).
+    pub(crate) fn binary(&self) -> bool {
+        self.tables
+            .values()
+            .flat_map(|slot| &slot.table.columns)
+            .all(|column| column.reader.binary())
+    }
+}
+
+impl Slot {
+    fn reset(&mut self) {
+        self.committed_rows = 0;
+        self.accounted = 0;
+    }
+
+    /// Compiles the plan for the relation as the stream last described it.
+    fn ensure_plan(&mut self) -> Result<(), ChangeError> {
+        if self.plan.is_some() {
+            return Ok(());
+        }
+        let Some(relation) = &self.relation else {
+            return Err(ChangeError::Feeder(FeederError::permanent(
+                FeederErrorKind::Source,
+                format!(
+                    "a row of {} arrived before its relation",
+                    self.table.lake.source
+                ),
+            )));
+        };
+        check_shape(&self.table, relation).map_err(ChangeError::Table)?;
+        let wire: Vec<&str> = relation
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
+        let key = if relation.replica_identity == ReplicaIdentity::Full {
+            self.table
+                .key
+                .iter()
+                .filter_map(|name| wire.iter().position(|column| column == name))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let encoder = RowEncoder::new(&self.table.columns, &wire);
+        self.plan = Some(Plan { encoder, key });
+        Ok(())
+    }
+
+    fn row(
+        &mut self,
+        head: RowHead,
+        op: Op,
+        values: &Tuple,
+        old: Option<&Tuple>,
+    ) -> Result<(), ChangeError> {
+        let Some(plan) = &mut self.plan else {
+            return Ok(());
+        };
+        if values.len() != plan.encoder.wire_columns() {
+            return Err(ChangeError::Table(format!(
+                "a row has {} values where its relation has {} columns",
+                values.len(),
+                plan.encoder.wire_columns()
+            )));
+        }
+        let head = RowHead { op, ..head };
+        plan.encoder
+            .append(&mut self.batch, head, values.iter(), old.map(Tuple::iter))?;
+        Ok(())
+    }
+
+    /// An update; one that changes the key is preceded by a delete of the old key. Returns how many rows it was.
+    fn update(
+        &mut self,
+        head: RowHead,
+        old: Option<&OldTuple>,
+        new: &Tuple,
+    ) -> Result<i64, ChangeError> {
+        let (key_change, full) = match old {
+            None => (None, None),
+            // Sent only when a column of the key changed.
+            Some(OldTuple::Key(key)) => (Some(key), None),
+            Some(OldTuple::Full(row)) => {
+                let changed = self.plan.as_ref().is_some_and(|plan| {
+                    plan.key.iter().any(|position| {
+                        let before = row.iter().nth(*position);
+                        let after = new.iter().nth(*position);
+                        after != Some(Datum::UnchangedToast) && before != after
+                    })
+                });
+                (changed.then_some(row), Some(row))
+            }
+        };
+        let mut head = head;
+        if let Some(key) = key_change {
+            self.row(head, Op::Delete, key, None)?;
+            head.seq += 1;
+        }
+        self.row(head, Op::Update, new, full)?;
+        Ok(if key_change.is_some() { 2 } else { 1 })
+    }
+}
+
+fn push(batches: &mut Vec<TableBatch>, table: &Arc<LakeTable>, rows: RecordBatch) {
+    if rows.num_rows() > 0 {
+        let table = Arc::clone(table);
+        batches.push(TableBatch { table, rows });
+    }
+}
+
+/// The relation must be what the lake's table was made from.
+fn check_shape(table: &FedTable, relation: &Relation) -> Result<(), String> {
+    for column in &table.columns {
+        let Some(found) = relation
+            .columns
+            .iter()
+            .find(|found| found.name == column.name)
+        else {
+            return Err(format!("column {:?} is gone at the source", column.name));
+        };
+        let numeric = table.numeric.of(&column.name);
+        let reader = types::reader(found.type_oid, found.type_modifier, numeric);
+        if reader.lake_type() != column.reader.lake_type() {
+            return Err(format!(
+                "column {:?} changed its type: {} in the lake, {} now",
+                column.name,
+                column.reader.lake_type(),
+                reader.lake_type()
+            ));
+        }
+    }
+    let new = relation.columns.iter().find(|found| {
+        !table.columns.iter().any(|column| column.name == found.name)
+            && !table.excluded.contains(&found.name)
+    });
+    match new {
+        Some(column) => Err(format!("column {:?} is new at the source", column.name)),
+        None => Ok(()),
+    }
+}
+
+fn lsn_value(lsn: Lsn) -> Result<i64, FeederError> {
+    i64::try_from(lsn.get()).map_err(|_too_large| {
+        FeederError::permanent(FeederErrorKind::Source, format!("LSN {lsn} is beyond 2^63"))
+    })
+}
+
+fn internal(error: parquet_writer::WriteError) -> FeederError {
+    FeederError::permanent(FeederErrorKind::Internal, "a batch could not be built")
+        .with_source(error)
+}

@@ -1,0 +1,235 @@
+//! The lake's side of the fed tables: created, widened, and described for the file writers.
+
+use std::collections::BTreeMap;
+
+use ducklake_catalog::{Catalog, ChangeSet, Lake, TableDef, TableId, ViewDef};
+use pgoutput::Lsn;
+use uuid::Uuid;
+
+use crate::config::FeederConfig;
+use crate::control::{EpochHook, Fence, TableRow, TableTransition};
+use crate::current_view::{self, CurrentView};
+use crate::error::{FeederError, FeederErrorKind, from_catalog};
+use crate::file::LakeTable;
+use crate::intake::NumericSettings;
+use crate::layout::{self, LakeColumn};
+use crate::plan::{SourceShape, TablePlan};
+
+/// A table of the plan with its control row, and the shape that its lake table must have.
+pub(crate) struct Wanted<'a> {
+    pub(crate) plan: &'a TablePlan,
+    pub(crate) row: &'a TableRow,
+    pub(crate) shape: SourceShape,
+}
+
+/// Creates what is missing and widens what is to be copied anew, in one commit; returns the lake after it.
+///
+/// # Errors
+/// A lake table that is not ours, or that cannot hold the source's columns.
+pub(crate) async fn ensure(
+    catalog: &Catalog,
+    config: &FeederConfig,
+    fence: &Fence,
+    checkpoint: Lsn,
+    wanted: &[Wanted<'_>],
+) -> Result<Lake, FeederError> {
+    let lake = catalog.load().await.map_err(from_catalog)?;
+    let mut changes = ChangeSet::new()
+        .with_author("duckfeeder")
+        .with_message(format!("{}: tables", config.name));
+    let mut created = Vec::new();
+    let mut transitions = Vec::new();
+    for wanted in wanted {
+        let target = (&wanted.row.target_schema, &wanted.row.target_table);
+        let schema = changes.ensure_schema(target.0.as_str());
+        let columns = wanted.shape.source_columns(&wanted.plan.numeric);
+        let existing = wanted
+            .row
+            .lake_table_id
+            .and_then(|id| lake.table(TableId::new(id)));
+        if let Some(table) = existing {
+            if stored_shape(wanted.row)? == wanted.shape {
+                continue;
+            }
+            for definition in layout::column_defs(&columns) {
+                match table.find_column(&definition.name) {
+                    None => changes.add_column(table.id, definition),
+                    Some(found) if found.ty == definition.ty => {}
+                    Some(found) => {
+                        return Err(type_changed(
+                            wanted.row,
+                            &found.name,
+                            &found.ty,
+                            &definition.ty,
+                        ));
+                    }
+                }
+            }
+        } else {
+            refuse_foreign(&lake, wanted.row)?;
+            let definition = TableDef::new(target.1.as_str(), layout::column_defs(&columns))
+                .with_comment(format!(
+                    "changes of {}.{}, fed by duckfeeder {}",
+                    wanted.row.source_schema, wanted.row.source_table, config.name
+                ));
+            let table = changes.create_table(schema, definition);
+            created.push((wanted.row.source_oid, table));
+        }
+        let shape = serde_json::to_value(&wanted.shape).map_err(|error| {
+            FeederError::permanent(
+                FeederErrorKind::Internal,
+                "a table's shape cannot be written",
+            )
+            .with_source(error)
+        })?;
+        transitions.push(TableTransition::shape(wanted.row.source_oid, shape));
+        let name = current_view::view_name(target.1);
+        let columns: Vec<String> = wanted
+            .shape
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
+        match CurrentView::new(target.0, target.1, &wanted.shape.key, &columns) {
+            Some(view) => {
+                let comment = format!("the latest state of {}.{}", target.0, target.1);
+                let definition = ViewDef::new(name, view.sql()).with_comment(comment);
+                changes.create_or_replace_view(schema, definition);
+            }
+            None if lake.find_view(target.0, &name).is_some() => changes.drop_view(schema, name),
+            None => {}
+        }
+    }
+    if created.is_empty() && transitions.is_empty() {
+        return Ok(lake);
+    }
+    let extra = serde_json::json!({
+        "feeder": config.name.as_str(),
+        "lsn": checkpoint.to_string(),
+        "complete": false,
+    });
+    let changes = changes.with_extra_info(extra.to_string());
+    let mut hook = EpochHook::new(
+        fence,
+        Uuid::now_v7(),
+        checkpoint,
+        checkpoint,
+        None,
+        transitions,
+        Vec::new(),
+    )
+    .with_new_tables(created);
+    catalog
+        .commit(&changes, &mut hook)
+        .await
+        .map_err(from_catalog)?;
+    catalog.load().await.map_err(from_catalog)
+}
+
+/// Whether the row's lake table was made for this shape.
+pub(crate) fn stored_shape(row: &TableRow) -> Result<SourceShape, FeederError> {
+    serde_json::from_value(row.shape.clone()).map_err(|error| {
+        FeederError::permanent(
+            FeederErrorKind::Catalog,
+            format!(
+                "the control row of {}.{} holds an unreadable shape",
+                row.source_schema, row.source_table
+            ),
+        )
+        .with_source(error)
+    })
+}
+
+/// Rule 17: a table or view of that name which is not recorded as ours is somebody else's.
+fn refuse_foreign(lake: &Lake, row: &TableRow) -> Result<(), FeederError> {
+    let view = current_view::view_name(&row.target_table);
+    let names = [row.target_table.as_str(), view.as_str()];
+    for name in names {
+        let schema = row.target_schema.as_str();
+        if lake.find_table(schema, name).is_some() || lake.find_view(schema, name).is_some() {
+            return Err(FeederError::permanent(
+                FeederErrorKind::Catalog,
+                format!("the lake has a {schema}.{name} already, which this feeder did not make"),
+            )
+            .with_remedy(format!(
+                "drop it in DuckDB, or feed {}.{} into another target_schema or target_table",
+                row.source_schema, row.source_table
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn type_changed(
+    row: &TableRow,
+    column: &str,
+    lake: &ducklake_catalog::LakeType,
+    source: &ducklake_catalog::LakeType,
+) -> FeederError {
+    FeederError::permanent(
+        FeederErrorKind::Catalog,
+        format!(
+            "column {column:?} of {}.{} is {source} now and {lake} in the lake table {}.{}",
+            row.source_schema, row.source_table, row.target_schema, row.target_table
+        ),
+    )
+    .with_remedy("feed the table into another target_table, or exclude the column")
+}
+
+/// What the file writers need to know of a lake table; `None` when the lake has it no more.
+pub(crate) fn describe(
+    lake: &Lake,
+    row: &TableRow,
+    shape: &SourceShape,
+    numeric: &NumericSettings,
+) -> Result<Option<LakeTable>, FeederError> {
+    let target = format!("{}.{}", row.target_schema, row.target_table);
+    let Some(table) = row
+        .lake_table_id
+        .and_then(|id| lake.table(TableId::new(id)))
+    else {
+        return Ok(None);
+    };
+    let mut paths = BTreeMap::new();
+    for schema in lake.schemas() {
+        paths.insert(schema.id, schema.path.clone());
+    }
+    let directory = format!(
+        "{}{}",
+        paths.get(&table.schema).cloned().unwrap_or_default(),
+        table.path
+    );
+    let columns: Vec<LakeColumn> = table
+        .columns
+        .iter()
+        .map(|column| {
+            let ids = column.ids();
+            Ok(LakeColumn {
+                name: column.name.clone(),
+                lake_type: column.ty.clone(),
+                field_id: field_id(ids.id.get())?,
+                element_id: ids.element().map(|id| field_id(id.get())).transpose()?,
+            })
+        })
+        .collect::<Result<_, FeederError>>()?;
+    let source_columns = shape.source_columns(numeric);
+    let schema = layout::file_schema(&target, &columns, &source_columns)?;
+    Ok(Some(LakeTable {
+        source_oid: row.source_oid,
+        source: format!("{}.{}", row.source_schema, row.source_table),
+        target,
+        table_id: table.id,
+        directory: directory.trim_matches('/').to_owned(),
+        schema,
+        columns,
+    }))
+}
+
+fn field_id(id: i64) -> Result<i32, FeederError> {
+    i32::try_from(id).map_err(|_too_large| {
+        FeederError::permanent(
+            FeederErrorKind::Catalog,
+            format!("column id {id} is no field id"),
+        )
+    })
+}

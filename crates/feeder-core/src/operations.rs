@@ -1,0 +1,83 @@
+//! What an operator does to a feeder from outside of its process.
+
+use cdc_source::{Connection, Host, SessionKind, TlsMode, tables};
+
+use crate::check;
+use crate::config::FeederConfig;
+use crate::control::Control;
+use crate::error::{FeederError, from_source};
+use crate::{select, setup};
+
+/// Asks the running feeder (or the next one) to copy a table again; the others are not stopped.
+///
+/// # Errors
+/// A name that is not `schema.table`, or a table that is not fed.
+pub async fn resync(config: &FeederConfig, table: &str) -> Result<(), FeederError> {
+    let (schema, name) = select::exact_name(table)?;
+    let catalog = check::connect_catalog(config).await?;
+    Control::new(&catalog, config.name.clone())
+        .request_resync(&schema, &name)
+        .await
+}
+
+/// Drops the slot and, when they are ours, the publications. The lake stays. Returns what was dropped.
+///
+/// # Errors
+/// A feeder of that name is running, or a database that cannot be asked.
+pub async fn teardown(config: &FeederConfig) -> Result<Vec<String>, FeederError> {
+    setup::teardown(config).await
+}
+
+/// The names of the source's tables.
+///
+/// # Errors
+/// A source that cannot be asked.
+pub async fn list_source_tables(config: &FeederConfig) -> Result<Vec<String>, FeederError> {
+    let mut connection = Connection::connect(&config.source.endpoint, SessionKind::Sql)
+        .await
+        .map_err(from_source)?;
+    let listed = tables::list_tables(&mut connection)
+        .await
+        .map_err(from_source)?;
+    connection.close().await;
+    Ok(listed
+        .into_iter()
+        .filter(|table| table.schema != select::CONTROL_SCHEMA)
+        .filter(|table| !table.name.starts_with("ducklake_"))
+        .map(|table| format!("{}.{}", table.schema, table.name))
+        .collect())
+}
+
+/// The DuckDB statements that attach the lake. No password: DuckDB takes it from `PGPASSWORD` or `~/.pgpass`.
+pub fn attach_sql(config: &FeederConfig, alias: &str) -> String {
+    let endpoint = &config.catalog.endpoint;
+    let (host, port) = match endpoint.hosts.first() {
+        Some(Host::Tcp { host, port }) => (host.clone(), *port),
+        Some(Host::Unix { dir, port }) => (dir.display().to_string(), *port),
+        None => (String::new(), 5432),
+    };
+    let port = port.to_string();
+    let mode = match endpoint.tls.mode {
+        TlsMode::Disable => "disable",
+        TlsMode::Prefer => "prefer",
+        TlsMode::Require => "require",
+        TlsMode::VerifyCa => "verify-ca",
+        TlsMode::VerifyFull => "verify-full",
+    };
+    let mut libpq = vec![
+        ("host", host.as_str()),
+        ("port", port.as_str()),
+        ("dbname", endpoint.database.as_str()),
+        ("user", endpoint.user.as_str()),
+        ("sslmode", mode),
+    ];
+    let ca = endpoint
+        .tls
+        .ca_file
+        .as_ref()
+        .map(|file| file.display().to_string());
+    if let Some(ca) = &ca {
+        libpq.push(("sslrootcert", ca));
+    }
+    ducklake_catalog::attach_sql(alias, &libpq, &config.catalog.metadata_schema)
+}

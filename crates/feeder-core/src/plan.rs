@@ -1,0 +1,264 @@
+//! What is to be done with each selected source table, and what speaks against it.
+
+use cdc_source::tables::{Generated, Persistence};
+use cdc_source::{KeyInfo, PublishedTable, TableInfo};
+use pgoutput::ReplicaIdentity;
+use serde::{Deserialize, Serialize};
+
+use crate::check::Finding;
+use crate::config::{FeederConfig, KeylessPolicy};
+use crate::error::FeederErrorKind;
+use crate::intake::NumericSettings;
+use crate::layout::SourceColumn;
+use crate::select::{self, Selection};
+use crate::types;
+
+/// A selected table with everything that follows from its definition.
+#[derive(Clone, Debug)]
+pub(crate) struct TablePlan {
+    pub(crate) selection: Selection,
+    pub(crate) info: TableInfo,
+    pub(crate) shape: SourceShape,
+    /// Its updates and deletes cannot be published: it belongs into the publication of inserts and truncates.
+    pub(crate) keyless: bool,
+    pub(crate) numeric: NumericSettings,
+}
+
+/// What the lake's table and its view are made from; kept in the control tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceShape {
+    pub(crate) columns: Vec<ShapeColumn>,
+    /// The view's key; empty when there can be no view (rule 10).
+    pub(crate) key: Vec<String>,
+    /// `default`, `index`, `full` or `nothing`.
+    pub(crate) identity: String,
+}
+
+/// One column of a [`SourceShape`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShapeColumn {
+    pub(crate) name: String,
+    pub(crate) type_oid: u32,
+    pub(crate) type_modifier: i32,
+}
+
+impl SourceShape {
+    /// The columns with their readers.
+    pub(crate) fn source_columns(&self, numeric: &NumericSettings) -> Vec<SourceColumn> {
+        self.columns
+            .iter()
+            .map(|column| SourceColumn {
+                name: column.name.clone(),
+                reader: types::reader(
+                    pgoutput::Oid::new(column.type_oid),
+                    column.type_modifier,
+                    numeric.of(&column.name),
+                ),
+            })
+            .collect()
+    }
+}
+
+impl TablePlan {
+    pub(crate) fn new(config: &FeederConfig, selection: Selection, info: TableInfo) -> Self {
+        let columns = info
+            .columns
+            .iter()
+            // The stream does not carry them, so a copy must not either.
+            .filter(|column| column.generated == Generated::No)
+            .filter(|column| !selection.exclude_columns.contains(&column.name))
+            .map(|column| ShapeColumn {
+                name: column.name.clone(),
+                type_oid: column.type_oid.get(),
+                type_modifier: column.type_modifier,
+            })
+            .collect();
+        let primary = info.primary_key.as_ref().filter(|key| !key.deferrable);
+        let names = |key: Option<&KeyInfo>| key.map(|key| key.columns.clone()).unwrap_or_default();
+        let (identity, key, keyless) = match info.replica_identity {
+            ReplicaIdentity::Default => ("default", names(primary), primary.is_none()),
+            ReplicaIdentity::Index => {
+                let index = info.identity_index.as_ref();
+                ("index", names(index), index.is_none())
+            }
+            ReplicaIdentity::Full => ("full", names(primary), false),
+            ReplicaIdentity::Nothing => ("nothing", Vec::new(), true),
+        };
+        let numeric = NumericSettings {
+            default: config.source.numeric,
+            columns: selection.numeric.clone(),
+        };
+        let shape = SourceShape {
+            columns,
+            key,
+            identity: identity.to_owned(),
+        };
+        Self {
+            selection,
+            info,
+            shape,
+            keyless,
+            numeric,
+        }
+    }
+
+    /// `schema.table` at the source.
+    pub(crate) fn source(&self) -> String {
+        format!("{}.{}", self.selection.schema, self.selection.name)
+    }
+
+    /// `schema.table` in the lake.
+    pub(crate) fn target(&self) -> String {
+        format!(
+            "{}.{}",
+            self.selection.target_schema, self.selection.target_table
+        )
+    }
+
+    /// As it should stand in its publication.
+    pub(crate) fn published(&self) -> PublishedTable {
+        let columns = (!self.selection.exclude_columns.is_empty()).then(|| {
+            self.shape
+                .columns
+                .iter()
+                .map(|column| column.name.clone())
+                .collect()
+        });
+        PublishedTable {
+            schema: self.selection.schema.clone(),
+            name: self.selection.name.clone(),
+            columns,
+            row_filter: self.selection.row_filter.clone(),
+        }
+    }
+
+    /// What speaks against feeding it.
+    pub(crate) fn findings(&self, config: &FeederConfig) -> Vec<Finding> {
+        let table = self.source();
+        let quoted = format!(
+            "{}.{}",
+            cdc_source::quote_ident(&self.selection.schema),
+            cdc_source::quote_ident(&self.selection.name)
+        );
+        let role = cdc_source::quote_ident(&config.source.endpoint.user);
+        let leave_out =
+            format!("or leave it out: [[tables]] source = \"{table}\", enabled = false");
+        let failed = |message: String, remedy: String| {
+            Finding::failed(
+                format!("table {table}"),
+                FeederErrorKind::Source,
+                message,
+                remedy,
+            )
+        };
+        let mut findings = Vec::new();
+        if !self.info.schema_usage || !self.info.select_privilege {
+            findings.push(
+                failed(
+                    format!("role {} may not read {table}", config.source.endpoint.user),
+                    format!("grant it the privilege, {leave_out}"),
+                )
+                .with_sql(format!(
+                    "GRANT USAGE ON SCHEMA {} TO {role};\nGRANT SELECT ON TABLE {quoted} TO {role};",
+                    cdc_source::quote_ident(&self.selection.schema)
+                )),
+            );
+        }
+        if self.info.row_security_applies {
+            findings.push(
+                failed(
+                    format!(
+                        "row-level security would hide rows of {table} from role {}",
+                        config.source.endpoint.user
+                    ),
+                    format!("let the role bypass it, {leave_out}"),
+                )
+                .with_sql(format!("ALTER ROLE {role} BYPASSRLS;")),
+            );
+        }
+        if self.info.id.persistence == Persistence::Unlogged {
+            findings.push(
+                failed(
+                    format!("{table} is unlogged: its changes are not in the WAL"),
+                    format!("make it logged, {leave_out}"),
+                )
+                .with_sql(format!("ALTER TABLE {quoted} SET LOGGED;")),
+            );
+        }
+        if self.info.is_inheritance_parent {
+            findings.push(failed(
+                format!("{table} has inheritance children, whose rows the stream would not show as its own"),
+                format!("feed the children, {leave_out}"),
+            ));
+        }
+        findings.extend(self.keyless_finding(config, &failed));
+        findings.extend(self.column_findings(&failed));
+        findings
+    }
+
+    fn keyless_finding(
+        &self,
+        config: &FeederConfig,
+        failed: &impl Fn(String, String) -> Finding,
+    ) -> Option<Finding> {
+        let table = self.source();
+        let changed = self.info.updates + self.info.deletes;
+        let refused = match config.source.keyless {
+            KeylessPolicy::Auto => changed > 0,
+            KeylessPolicy::Refuse => true,
+            KeylessPolicy::Inserts => false,
+        };
+        if !self.keyless || !refused {
+            return None;
+        }
+        let seen = if changed > 0 {
+            ", and it sees updates or deletes"
+        } else {
+            ""
+        };
+        Some(
+            failed(
+                format!("{table} has no replica identity{seen}: publishing its updates would make them fail at the source"),
+                format!("give it a primary key or REPLICA IDENTITY FULL, leave it out with enabled = false, or feed its inserts alone with keyless = \"inserts\" ({table})"),
+            )
+            .with_sql(format!(
+                "ALTER TABLE {}.{} REPLICA IDENTITY FULL;",
+                cdc_source::quote_ident(&self.selection.schema),
+                cdc_source::quote_ident(&self.selection.name)
+            )),
+        )
+    }
+
+    fn column_findings(&self, failed: &impl Fn(String, String) -> Finding) -> Vec<Finding> {
+        let table = self.source();
+        let mut findings = Vec::new();
+        let names = self.shape.columns.iter().map(|column| column.name.as_str());
+        if let Err(error) = select::check_columns(&table, names) {
+            findings.push(failed(
+                error.to_string(),
+                error.remedy().unwrap_or_default().to_owned(),
+            ));
+        }
+        if self.shape.columns.is_empty() {
+            findings.push(failed(
+                format!("{table} has no column that can be fed"),
+                "generated and excluded columns do not count; leave the table out with enabled = false".to_owned(),
+            ));
+        }
+        for name in &self.selection.exclude_columns {
+            if !self.info.columns.iter().any(|column| column.name == *name) {
+                findings.push(failed(
+                    format!("{table} has no column {name:?}, which exclude_columns names"),
+                    "correct the name".to_owned(),
+                ));
+            }
+            if self.shape.key.contains(name) {
+                findings.push(failed(
+                    format!("{table}: column {name:?} is part of the replica identity and cannot be excluded"),
+                    "take it out of exclude_columns".to_owned(),
+                ));
+            }
+        }
+        findings
+    }
+}

@@ -1,0 +1,327 @@
+//! The publications: what they should hold, what they hold, and whether they changed behind our back (rule 4).
+
+use std::collections::BTreeMap;
+
+use cdc_source::publication::{self, PublicationDifference, WantedPublication};
+use cdc_source::{Connection, Publication, PublicationName, PublishActions};
+use serde::{Deserialize, Serialize};
+
+use crate::check::Finding;
+use crate::config::FeederConfig;
+use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::plan::TablePlan;
+
+/// The publication of tables whose updates cannot be published (rule 12).
+pub(crate) fn insert_only_name(config: &FeederConfig) -> Result<PublicationName, FeederError> {
+    let name = format!("{}_ins", config.source.publication.as_str());
+    PublicationName::parse(&name).map_err(|error| {
+        FeederError::permanent(
+            FeederErrorKind::Config,
+            format!("publication name {name:?}, for tables without a replica identity"),
+        )
+        .with_source(error)
+        .with_remedy("choose a shorter source.publication")
+    })
+}
+
+/// A publication's identity, as kept in the feeder's control row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PublicationState {
+    oid: u32,
+    all_tables: bool,
+    insert: bool,
+    update: bool,
+    delete: bool,
+    truncate: bool,
+    via_root: bool,
+    schemas: Vec<String>,
+}
+
+/// A table's entry in a publication, as kept in the table's control row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableEntry {
+    publication: String,
+    /// `pg_publication_rel.oid`; none when the table is covered as a whole schema or database.
+    rel_oid: Option<u32>,
+    columns: Option<Vec<String>>,
+    row_filter: Option<String>,
+}
+
+/// The publications of a feeder, as seen at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Published {
+    pub(crate) publications: BTreeMap<String, PublicationState>,
+    pub(crate) tables: BTreeMap<u32, TableEntry>,
+}
+
+impl Published {
+    /// Takes down what covers `tables` (OID and schema).
+    pub(crate) fn of(found: &[Publication], tables: &[(u32, String)]) -> Self {
+        let mut published = Self::default();
+        for publication in found {
+            let name = publication.name.as_str().to_owned();
+            for (oid, schema) in tables {
+                let listed = publication
+                    .tables
+                    .iter()
+                    .find(|table| table.relid.get() == *oid);
+                let covered = publication.all_tables || publication.schemas.contains(schema);
+                if listed.is_none() && !covered {
+                    continue;
+                }
+                published.tables.entry(*oid).or_insert_with(|| TableEntry {
+                    publication: name.clone(),
+                    rel_oid: listed.map(|table| table.rel_oid.get()),
+                    columns: listed.and_then(|table| table.columns.clone()),
+                    row_filter: listed.and_then(|table| table.row_filter.clone()),
+                });
+            }
+            let state = PublicationState {
+                oid: publication.oid.get(),
+                all_tables: publication.all_tables,
+                insert: publication.insert,
+                update: publication.update,
+                delete: publication.delete,
+                truncate: publication.truncate,
+                via_root: publication.via_root,
+                schemas: publication.schemas.clone(),
+            };
+            published.publications.insert(name, state);
+        }
+        published
+    }
+
+    /// Tables whose changes may be missing because their publication changed, with the reason.
+    pub(crate) fn lost(&self, now: &Self) -> Vec<(u32, String)> {
+        let mut lost = Vec::new();
+        for (oid, before) in &self.tables {
+            let reason = match (
+                self.publications.get(&before.publication),
+                now.publications.get(&before.publication),
+                now.tables.get(oid),
+            ) {
+                (_, None, _) => format!("publication {} was dropped", before.publication),
+                (Some(old), Some(new), _) if old.oid != new.oid => {
+                    format!(
+                        "publication {} was dropped and made again",
+                        before.publication
+                    )
+                }
+                (Some(old), Some(new), _) if old != new => {
+                    format!(
+                        "publication {} publishes other operations than before",
+                        before.publication
+                    )
+                }
+                (_, _, None) => format!("it was taken out of publication {}", before.publication),
+                (_, _, Some(entry)) if entry.rel_oid != before.rel_oid => {
+                    format!(
+                        "it was taken out of publication {} and put in again",
+                        before.publication
+                    )
+                }
+                (_, _, Some(entry)) if entry != before => {
+                    format!(
+                        "its column list or row filter in publication {} was changed",
+                        before.publication
+                    )
+                }
+                _ => continue,
+            };
+            lost.push((*oid, format!("{reason}; changes in between are missing")));
+        }
+        lost
+    }
+}
+
+/// Reads both publications; those that do not exist are left out.
+pub(crate) async fn read(
+    connection: &mut Connection,
+    config: &FeederConfig,
+) -> Result<Vec<Publication>, FeederError> {
+    let mut found = Vec::new();
+    for name in [config.source.publication.clone(), insert_only_name(config)?] {
+        found.extend(
+            publication::inspect(connection, &name)
+                .await
+                .map_err(from_source)?,
+        );
+    }
+    Ok(found)
+}
+
+/// What the publications should be for these tables. The second one is wanted only when it has tables.
+pub(crate) fn wanted(
+    config: &FeederConfig,
+    plans: &[TablePlan],
+) -> Result<Vec<WantedPublication>, FeederError> {
+    let tables = |keyless: bool| {
+        plans
+            .iter()
+            .filter(|plan| plan.keyless == keyless)
+            .map(TablePlan::published)
+            .collect::<Vec<_>>()
+    };
+    let mut wanted = vec![WantedPublication {
+        name: config.source.publication.clone(),
+        actions: PublishActions::All,
+        via_root: true,
+        tables: tables(false),
+    }];
+    let insert_only = tables(true);
+    if !insert_only.is_empty() {
+        wanted.push(WantedPublication {
+            name: insert_only_name(config)?,
+            actions: PublishActions::InsertTruncate,
+            via_root: true,
+            tables: insert_only,
+        });
+    }
+    Ok(wanted)
+}
+
+/// What of the publications cannot be used or mended as it is.
+pub(crate) fn findings(
+    config: &FeederConfig,
+    connection: &Connection,
+    plans: &[TablePlan],
+    found: &[Publication],
+) -> Result<Vec<Finding>, FeederError> {
+    let mut findings = Vec::new();
+    for wanted in wanted(config, plans)? {
+        let existing = found
+            .iter()
+            .find(|publication| publication.name == wanted.name);
+        for difference in publication::diff(&wanted, existing) {
+            if tolerable(config, &difference, found) {
+                continue;
+            }
+            let mut finding = Finding::failed(
+                format!("publication {}", wanted.name.as_str()),
+                FeederErrorKind::Source,
+                difference.to_string(),
+                if config.source.manage_publication {
+                    "drop it, or name another one as source.publication".to_owned()
+                } else {
+                    "ask its owner to change it; duckfeeder does not, since manage_publication = false".to_owned()
+                },
+            );
+            if existing.is_none() {
+                finding = finding.with_sql(
+                    publication::render_create(connection, &wanted).map_err(from_source)? + ";",
+                );
+            }
+            findings.push(finding);
+        }
+    }
+    Ok(findings)
+}
+
+/// Differences that are mended at start, or that do no harm.
+fn tolerable(
+    config: &FeederConfig,
+    difference: &PublicationDifference,
+    found: &[Publication],
+) -> bool {
+    use PublicationDifference as D;
+    if config.source.manage_publication {
+        return matches!(
+            difference,
+            D::Missing { .. }
+                | D::TableMissing { .. }
+                | D::TableUnwanted { .. }
+                | D::Columns { .. }
+                | D::RowFilter { .. }
+        );
+    }
+    match difference {
+        D::TableUnwanted { .. } | D::AllTables { .. } | D::Schema { .. } => true,
+        // A DBA may publish tables without a replica identity in the main publication: their inserts arrive.
+        D::TableMissing { schema, table, .. } => covered(found, schema, table),
+        D::Missing { publication } => {
+            publication.as_str() != config.source.publication.as_str() && !found.is_empty()
+        }
+        _ => false,
+    }
+}
+
+fn covered(found: &[Publication], schema: &str, table: &str) -> bool {
+    found.iter().any(|publication| {
+        publication.all_tables
+            || publication.schemas.iter().any(|name| name == schema)
+            || publication
+                .tables
+                .iter()
+                .any(|entry| entry.schema == schema && entry.name == table)
+    })
+}
+
+/// Makes the publications what they should be. Returns the source names of tables that were put in or replaced:
+/// they need a copy that begins now.
+pub(crate) async fn reconcile(
+    connection: &mut Connection,
+    wanted: &[WantedPublication],
+    found: &[Publication],
+) -> Result<Vec<(String, String)>, FeederError> {
+    use PublicationDifference as D;
+    let mut added = Vec::new();
+    for wanted in wanted {
+        let existing = found
+            .iter()
+            .find(|publication| publication.name == wanted.name);
+        if existing.is_none() {
+            publication::create(connection, wanted)
+                .await
+                .map_err(from_source)?;
+            tracing::info!(
+                publication = wanted.name.as_str(),
+                tables = wanted.tables.len(),
+                "publication created"
+            );
+            added.extend(
+                wanted
+                    .tables
+                    .iter()
+                    .map(|table| (table.schema.clone(), table.name.clone())),
+            );
+            continue;
+        }
+        let mut remove = Vec::new();
+        let mut add = Vec::new();
+        for difference in publication::diff(wanted, existing) {
+            match difference {
+                D::TableMissing { schema, table, .. } => add.push((schema, table)),
+                D::TableUnwanted { schema, table, .. } => remove.push((schema, table)),
+                D::Columns { schema, table, .. } | D::RowFilter { schema, table, .. } => {
+                    if !add.contains(&(schema.clone(), table.clone())) {
+                        remove.push((schema.clone(), table.clone()));
+                        add.push((schema, table));
+                    }
+                }
+                _ => {}
+            }
+        }
+        publication::drop_tables(connection, &wanted.name, &remove)
+            .await
+            .map_err(from_source)?;
+        let tables: Vec<_> = wanted
+            .tables
+            .iter()
+            .filter(|table| add.contains(&(table.schema.clone(), table.name.clone())))
+            .cloned()
+            .collect();
+        publication::add_tables(connection, &wanted.name, &tables)
+            .await
+            .map_err(from_source)?;
+        if !remove.is_empty() || !add.is_empty() {
+            tracing::info!(
+                publication = wanted.name.as_str(),
+                removed = remove.len(),
+                added = add.len(),
+                "publication altered"
+            );
+        }
+        added.extend(add);
+    }
+    Ok(added)
+}

@@ -1,0 +1,903 @@
+//! The async shell: one task moves bytes, asks the coordinator, and runs what it says.
+//!
+//! Beside it run the committer, at most one round of copies, and a watch over publication and requests. Nothing is
+//! detached: all of them end with the engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use cdc_source::{Connection, ReplicationStream};
+use parquet_writer::EncodeOptions;
+use pgoutput::{Decoder, Lsn, ProtocolVersion, RelationId, ReplicationFrame};
+use storage::Storage;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backfill::{self, CopyContext, CopyEvent, CopySnapshot};
+use crate::committer::Committer;
+use crate::config::FeederConfig;
+use crate::control::TableTransition;
+use crate::coordinator::{Action, Coordinator, Thresholds};
+use crate::epoch::{CopiedTable, Report, Work};
+use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::feeder::{Outcome, RunMode};
+use crate::file::UploadedFile;
+use crate::intake::Intake;
+use crate::retry::Backoff;
+use crate::setup::{self, Prepared};
+use crate::source_watch::{self, WatchEvent, Watched};
+use crate::status::{FeederStatus, Phase, TableState, TableStatus};
+
+/// Status updates keep the connection alive even while nothing moves (I6); well below `wal_sender_timeout`'s 60 s.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the server is asked for its position while somebody waits for it.
+const ASK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the status is renewed at the most.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+/// Frames taken from the read buffer before everybody else gets a turn.
+const DRAIN: usize = 512;
+/// Parts, copies and idle checkpoints on their way to the committer: two parts of a spill and one of each other kind.
+const WORK_QUEUE: usize = 8;
+/// How long the tasks may take to end once their channels are closed.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+const REPORT_QUEUE: usize = 64;
+const COPY_QUEUE: usize = 64;
+
+/// See the module's documentation.
+pub(crate) struct Engine<'a> {
+    config: &'a FeederConfig,
+    status: &'a watch::Sender<FeederStatus>,
+    setup: setup::Source,
+    intake: Intake,
+    copy_context: CopyContext,
+    work: mpsc::Sender<Work>,
+    reports: mpsc::Receiver<Report>,
+    copy_events: mpsc::Receiver<CopyEvent>,
+    copy_sender: mpsc::Sender<CopyEvent>,
+    watch_events: mpsc::Receiver<WatchEvent>,
+    tasks: JoinSet<()>,
+    ended: CancellationToken,
+
+    first_snapshot: Option<(Connection, CopySnapshot)>,
+    round_running: bool,
+    round_backoff: Backoff,
+    next_round: Option<Instant>,
+    /// Copies that wait until the checkpoint has reached their point.
+    finished: Vec<FinishedCopy>,
+    /// The copy that is being committed.
+    committing: Option<u32>,
+    server_wal_end: Lsn,
+    rows: BTreeMap<u32, u64>,
+    copied: BTreeMap<u32, (u64, u64)>,
+    errors: BTreeMap<u32, String>,
+    last_snapshot: Option<i64>,
+    last_commit: Option<SystemTime>,
+    last_error: Option<String>,
+    stopping: bool,
+    restart_wanted: bool,
+    status_due: Instant,
+    asked_at: Option<Instant>,
+    acknowledged: Lsn,
+    published_at: Option<Instant>,
+}
+
+struct FinishedCopy {
+    source_oid: u32,
+    point: Lsn,
+    files: Vec<UploadedFile>,
+    rows: u64,
+}
+
+/// How an engine ended without an error.
+pub(crate) enum RunEnd {
+    Done(Outcome),
+    /// A resync was asked for: begin again with the tables as they are now.
+    Restart,
+}
+
+/// Why a session with the source ended.
+enum SessionEnd {
+    Done(RunEnd),
+    /// The source failed; the rest goes on and a new session begins at the checkpoint.
+    Source(FeederError),
+}
+
+impl<'a> Engine<'a> {
+    pub(crate) fn start(
+        config: &'a FeederConfig,
+        prepared: Prepared,
+        storage: Arc<dyn Storage>,
+        status: &'a watch::Sender<FeederStatus>,
+    ) -> Self {
+        let (work, work_receiver) = mpsc::channel(WORK_QUEUE);
+        let (report_sender, reports) = mpsc::channel(REPORT_QUEUE);
+        let (copy_sender, copy_events) = mpsc::channel(COPY_QUEUE);
+        let (watch_sender, watch_events) = mpsc::channel(COPY_QUEUE);
+        let ended = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let committer = Committer {
+            catalog: prepared.catalog,
+            control: prepared.control.clone(),
+            fence: Arc::clone(&prepared.fence),
+            storage: Arc::clone(&storage),
+            feeder: config.name.to_string(),
+            options: EncodeOptions::default(),
+            checkpoint: prepared.checkpoint,
+            files: Vec::new(),
+            stop: ended.clone(),
+        };
+        tasks.spawn(committer.run(work_receiver, report_sender));
+        let watched = Watched {
+            published: prepared.published,
+            tables: prepared.covered,
+            keyless: prepared.keyless,
+        };
+        tasks.spawn(source_watch::run(
+            prepared.source.clone(),
+            prepared.control.clone(),
+            watched,
+            watch_sender,
+            ended.clone(),
+        ));
+        let copy_memory = usize::try_from(config.limits.memory).unwrap_or(usize::MAX)
+            / 4
+            / config.limits.copy_workers.max(1);
+        let options = EncodeOptions {
+            row_group_bytes: EncodeOptions::default()
+                .row_group_bytes
+                .min(copy_memory.max(4 << 20)),
+            ..EncodeOptions::default()
+        };
+        let copy_context = CopyContext {
+            endpoint: config.source.endpoint.clone(),
+            storage,
+            control: prepared.control,
+            fence: prepared.fence,
+            options,
+            workers: config.limits.copy_workers,
+            stop: ended.clone(),
+        };
+        let coordinator = Coordinator::new(thresholds(config), prepared.checkpoint);
+        let now = Instant::now();
+        Self {
+            config,
+            status,
+            setup: prepared.source,
+            intake: Intake::new(coordinator, prepared.tables, config.policy.on_table_error),
+            copy_context,
+            work,
+            reports,
+            copy_events,
+            copy_sender,
+            watch_events,
+            tasks,
+            ended,
+            first_snapshot: prepared.first_snapshot,
+            round_running: false,
+            round_backoff: Backoff::new(),
+            next_round: Some(now),
+            finished: Vec::new(),
+            committing: None,
+            server_wal_end: Lsn::ZERO,
+            rows: BTreeMap::new(),
+            copied: BTreeMap::new(),
+            errors: prepared.errors,
+            last_snapshot: prepared.last_snapshot,
+            last_commit: None,
+            last_error: None,
+            stopping: false,
+            restart_wanted: false,
+            status_due: now,
+            asked_at: None,
+            acknowledged: prepared.checkpoint,
+            published_at: None,
+        }
+    }
+
+    /// Sessions with the source, one after the other, until the work is done or an error proves permanent.
+    pub(crate) async fn run(
+        mut self,
+        mode: RunMode,
+        stop: &CancellationToken,
+    ) -> Result<RunEnd, FeederError> {
+        let result = self.sessions(mode, stop).await;
+        self.ended.cancel();
+        let Self {
+            work,
+            reports,
+            copy_events,
+            watch_events,
+            mut tasks,
+            ..
+        } = self;
+        // Closed channels end the committer and the copies once they are done with what they hold.
+        drop((work, reports, copy_events, watch_events));
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_TIMEOUT, all).await.is_err() {
+            tracing::warn!(
+                "a task did not end in time and is abandoned; its transaction is resolved at the next start"
+            );
+        }
+        result
+    }
+
+    async fn sessions(
+        &mut self,
+        mode: RunMode,
+        stop: &CancellationToken,
+    ) -> Result<RunEnd, FeederError> {
+        let mut target = None;
+        let mut backoff = Backoff::new();
+        loop {
+            let before = self.intake.coordinator.checkpoint();
+            let opened = tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.stop_without_stream().await,
+                opened = setup::open_stream(&self.setup, before, self.intake.binary()) => opened,
+            };
+            let error = match opened {
+                Ok(opened) => {
+                    if mode == RunMode::UntilCaughtUp && target.is_none() {
+                        target = Some(opened.wal_end);
+                    }
+                    self.server_wal_end = opened.wal_end;
+                    match self.session(opened.stream, target, stop).await? {
+                        SessionEnd::Done(end) => return Ok(end),
+                        SessionEnd::Source(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            if !error.is_transient() {
+                return Err(error);
+            }
+            tracing::warn!(error = %error, remedy = error.remedy(), "the stream broke; it goes on from the checkpoint");
+            self.last_error = Some(error.to_string());
+            self.discard().await?;
+            if self.intake.coordinator.checkpoint() > before {
+                backoff = Backoff::new();
+            }
+            self.publish(Phase::Retrying);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
+        }
+    }
+
+    /// I4: unsealed rows are dropped, an epoch in commit is awaited, and the next session starts at the checkpoint.
+    async fn discard(&mut self) -> Result<(), FeederError> {
+        let (sender, mut done) = oneshot::channel();
+        self.submit(Work::Discard(sender))?;
+        loop {
+            tokio::select! {
+                biased;
+                report = self.reports.recv() => self.report(report)?,
+                answer = &mut done => {
+                    answer.map_err(|_gone| committer_gone())?;
+                    break;
+                }
+            }
+        }
+        while let Ok(report) = self.reports.try_recv() {
+            self.report(Some(report))?;
+        }
+        let checkpoint = self.intake.coordinator.checkpoint();
+        self.intake
+            .restart(Coordinator::new(thresholds(self.config), checkpoint));
+        Ok(())
+    }
+
+    async fn stop_without_stream(&mut self) -> Result<RunEnd, FeederError> {
+        self.discard().await?;
+        Ok(RunEnd::Done(Outcome::Stopped))
+    }
+
+    async fn session(
+        &mut self,
+        mut stream: ReplicationStream,
+        target: Option<Lsn>,
+        stop: &CancellationToken,
+    ) -> Result<SessionEnd, FeederError> {
+        let mut decoder = Decoder::new(ProtocolVersion::V1);
+        let mut stop_deadline = None;
+        self.status_due = Instant::now();
+        loop {
+            let now = Instant::now();
+            if stop.is_cancelled() && !self.stopping {
+                self.stopping = true;
+                stop_deadline = Some(now + self.config.limits.shutdown_timeout);
+                if let Err(error) = self.drain_buffered(&mut stream, &mut decoder, now) {
+                    return Ok(SessionEnd::Source(error));
+                }
+                self.begin_stop()?;
+            }
+            let mut more = false;
+            if !self.stopping {
+                match self.drain(&mut stream, &mut decoder, now) {
+                    Ok(Drained::Quota) => more = true,
+                    Ok(Drained::Empty) => {}
+                    Err(DrainError::Source(error)) => return Ok(SessionEnd::Source(error)),
+                    Err(DrainError::Feeder(error)) => return Err(error),
+                }
+            }
+            self.act(now)?;
+            self.copies(now)?;
+            if let Some(outcome) = self.finished(target) {
+                self.acknowledge(&mut stream, now, true)
+                    .await
+                    .map_err(from_source)?;
+                if let Err(error) = stream.stop().await {
+                    tracing::debug!(error = %error, "the stream did not end in good order; everything is committed");
+                }
+                self.publish(Phase::Stopping);
+                return Ok(SessionEnd::Done(RunEnd::Done(outcome)));
+            }
+            if self.restart_wanted
+                && !self.round_running
+                && self.finished.is_empty()
+                && self.committing.is_none()
+            {
+                return Ok(SessionEnd::Done(RunEnd::Restart));
+            }
+            if let Err(error) = self.acknowledge(&mut stream, now, false).await {
+                return Ok(SessionEnd::Source(from_source(error)));
+            }
+            let paused = self.intake.coordinator.paused();
+            let wake_up = self.wake_up(now);
+            if self
+                .published_at
+                .is_none_or(|at| now.duration_since(at) >= PUBLISH_INTERVAL)
+            {
+                self.published_at = Some(now);
+                self.publish(self.phase());
+            }
+            tokio::select! {
+                biased;
+                // A stop is answered at once.
+                () = stop.cancelled(), if !self.stopping => {}
+                // Memory and acknowledgements hang on the committer's answers.
+                report = self.reports.recv() => self.report(report)?,
+                Some(event) = self.copy_events.recv() => self.copy_event(event, now)?,
+                Some(event) = self.watch_events.recv() => self.watch_event(event, now)?,
+                () = at(stop_deadline) => {
+                    return Err(FeederError::transient(
+                        FeederErrorKind::Catalog,
+                        "limits.shutdown_timeout is over and the last commit is not done; nothing is lost, its changes are still at the source",
+                    ));
+                }
+                () = tokio::time::sleep_until(wake_up.into()) => {}
+                // More frames are buffered already.
+                () = std::future::ready(()), if more => {}
+                // Back-pressure: while memory is used up nothing is read (I6), and status updates go on.
+                frame = stream.next_frame(), if !paused && !self.stopping && !more => {
+                    let frame = match frame {
+                        Ok(Some(frame)) => frame,
+                        Ok(None) => {
+                            return Ok(SessionEnd::Source(FeederError::transient(
+                                FeederErrorKind::Source,
+                                "the server ended the stream",
+                            )));
+                        }
+                        Err(error) => return Ok(SessionEnd::Source(from_source(error))),
+                    };
+                    self.frame(frame, &mut decoder, Instant::now())?;
+                }
+            }
+        }
+    }
+
+    /// Takes frames that are buffered already, without awaiting.
+    fn drain(
+        &mut self,
+        stream: &mut ReplicationStream,
+        decoder: &mut Decoder,
+        now: Instant,
+    ) -> Result<Drained, DrainError> {
+        for _ in 0..DRAIN {
+            if self.intake.coordinator.paused() {
+                return Ok(Drained::Empty);
+            }
+            match stream.try_next_frame() {
+                Ok(Some(frame)) => self
+                    .frame(frame, decoder, now)
+                    .map_err(DrainError::Feeder)?,
+                Ok(None) => return Ok(Drained::Empty),
+                Err(error) => return Err(DrainError::Source(from_source(error))),
+            }
+            self.act(now).map_err(DrainError::Feeder)?;
+        }
+        Ok(Drained::Quota)
+    }
+
+    /// Before a stop: every transaction whose Commit was received counts.
+    fn drain_buffered(
+        &mut self,
+        stream: &mut ReplicationStream,
+        decoder: &mut Decoder,
+        now: Instant,
+    ) -> Result<(), FeederError> {
+        while !self.intake.coordinator.paused()
+            && let Some(frame) = stream.try_next_frame().map_err(from_source)?
+        {
+            self.frame(frame, decoder, now)?;
+        }
+        Ok(())
+    }
+
+    fn frame(
+        &mut self,
+        frame: ReplicationFrame,
+        decoder: &mut Decoder,
+        now: Instant,
+    ) -> Result<(), FeederError> {
+        match frame {
+            ReplicationFrame::XLogData(data) => {
+                let message = decoder.decode(data.payload).map_err(|error| {
+                    FeederError::permanent(
+                        FeederErrorKind::Source,
+                        format!("undecodable change at {}", data.wal_start),
+                    )
+                    .with_source(error)
+                })?;
+                self.server_wal_end = self.server_wal_end.max(data.wal_end);
+                self.intake.message(message, now)
+            }
+            ReplicationFrame::PrimaryKeepalive(keepalive) => {
+                self.server_wal_end = self.server_wal_end.max(keepalive.wal_end);
+                self.intake.coordinator.keepalive(keepalive.wal_end);
+                if keepalive.reply_requested {
+                    self.status_due = now;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs what the coordinator wants.
+    fn act(&mut self, now: Instant) -> Result<(), FeederError> {
+        match self.intake.coordinator.poll(now) {
+            None => Ok(()),
+            Some(Action::Seal) => {
+                let part = self.intake.seal()?;
+                self.submit(Work::Part(part))
+            }
+            Some(Action::Spill) => {
+                let (head, tail) = self.intake.spill()?;
+                if let Some(head) = head {
+                    self.submit(Work::Part(head))?;
+                }
+                self.submit(Work::Part(tail))
+            }
+            Some(Action::Idle(to)) => {
+                self.intake.coordinator.idle_handed_over(to, now);
+                self.submit(Work::Idle(to))
+            }
+        }
+    }
+
+    fn submit(&self, work: Work) -> Result<(), FeederError> {
+        self.work.try_send(work).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => FeederError::permanent(
+                FeederErrorKind::Internal,
+                "the committer's queue is full, which the coordinator should have prevented",
+            ),
+            mpsc::error::TrySendError::Closed(_) => committer_gone(),
+        })
+    }
+
+    /// Hands over everything that is committed; an open transaction's rows are dropped and sent again.
+    fn begin_stop(&mut self) -> Result<(), FeederError> {
+        self.publish(Phase::Stopping);
+        self.intake.coordinator.flush_now(true);
+        if self.intake.coordinator.in_transaction()
+            && let Some(head) = self.intake.cut_open_transaction()?
+        {
+            self.submit(Work::Part(head))?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, report: Option<Report>) -> Result<(), FeederError> {
+        match report.ok_or_else(committer_gone)? {
+            Report::PartDone { bytes } => self.intake.coordinator.part_done(bytes),
+            Report::Committed { to, snapshot, rows } => {
+                self.intake.coordinator.committed(to);
+                self.last_error = None;
+                if let Some(snapshot) = snapshot {
+                    self.last_snapshot = Some(snapshot);
+                    self.last_commit = Some(SystemTime::now());
+                }
+                for (source_oid, count) in rows {
+                    *self.rows.entry(source_oid).or_default() += count;
+                }
+            }
+            Report::CopyCommitted {
+                source_oid,
+                snapshot,
+            } => {
+                self.committing = None;
+                self.copied.remove(&source_oid);
+                self.last_snapshot = Some(snapshot);
+                self.last_error = None;
+                if let Some(table) = self.intake.table_mut(source_oid)
+                    && table.state == TableState::Copying
+                {
+                    table.state = TableState::Streaming;
+                }
+            }
+            Report::TableFailed {
+                source_oid,
+                reason,
+                recorded,
+            } => {
+                if self.committing == Some(source_oid) {
+                    self.committing = None;
+                }
+                self.errors.insert(source_oid, reason.clone());
+                if recorded {
+                    self.intake.lost_table(source_oid);
+                } else {
+                    let at = self.intake.coordinator.received();
+                    self.intake.fail_table(
+                        RelationId::new(source_oid),
+                        at,
+                        0,
+                        &reason,
+                        Instant::now(),
+                    )?;
+                }
+            }
+            Report::Retrying { error } => self.last_error = Some(error),
+            Report::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Starts rounds of copies and commits those whose point the checkpoint has reached.
+    fn copies(&mut self, now: Instant) -> Result<(), FeederError> {
+        if self.stopping {
+            return Ok(());
+        }
+        let checkpoint = self.intake.coordinator.checkpoint();
+        if self.committing.is_none()
+            && let Some(index) = self
+                .finished
+                .iter()
+                .position(|copy| copy.point <= checkpoint)
+        {
+            let copy = self.finished.swap_remove(index);
+            self.commit_copy(copy)?;
+        }
+        if let Some(point) = self.finished.iter().map(|copy| copy.point).max() {
+            self.intake.coordinator.want(point);
+        }
+        if self.round_running || self.next_round.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let pending: Vec<u32> = self
+            .intake
+            .tables()
+            .filter(|(table, _)| table.state == TableState::Pending)
+            .map(|(table, _)| table.lake.source_oid)
+            .collect();
+        if pending.is_empty() {
+            self.next_round = None;
+            return Ok(());
+        }
+        self.start_round(&pending)
+    }
+
+    fn start_round(&mut self, pending: &[u32]) -> Result<(), FeederError> {
+        let mut wanted = Vec::new();
+        for source_oid in pending {
+            if let Some(table) = self.intake.table_mut(*source_oid) {
+                table.state = TableState::Copying;
+                wanted.push(setup::Wanted::of(table));
+                self.errors.remove(source_oid);
+            }
+        }
+        self.round_running = true;
+        let context = self.copy_context.clone();
+        let events = self.copy_sender.clone();
+        let source = self.setup.clone();
+        let first = self.first_snapshot.take();
+        self.tasks.spawn(async move {
+            let prepared = setup::prepare_round(&source, &context.fence, first, wanted).await;
+            match prepared {
+                Ok((exporter, snapshot, requests)) => {
+                    backfill::run_round(context, exporter, snapshot, requests, events).await;
+                }
+                Err(error) => {
+                    let _intake_gone = events.send(CopyEvent::RoundEnded(Err(error))).await;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn commit_copy(&mut self, copy: FinishedCopy) -> Result<(), FeederError> {
+        let incomplete = self.intake.incomplete();
+        let Some(table) = self.intake.table_mut(copy.source_oid) else {
+            return Ok(());
+        };
+        // A table that failed in the meantime needs a copy that begins after the failure.
+        if table.state != TableState::Copying {
+            return Ok(());
+        }
+        let source = table.lake.source.clone();
+        let copied = CopiedTable {
+            table: Arc::clone(&table.lake),
+            point: copy.point,
+            files: copy.files,
+            rows: copy.rows,
+            transition: TableTransition::streaming(copy.source_oid, copy.point, copy.rows),
+            incomplete: incomplete
+                .into_iter()
+                .filter(|name| *name != source)
+                .collect(),
+        };
+        self.committing = Some(copy.source_oid);
+        self.submit(Work::Copy(copied))
+    }
+
+    fn copy_event(&mut self, event: CopyEvent, now: Instant) -> Result<(), FeederError> {
+        match event {
+            CopyEvent::Progress {
+                source_oid,
+                rows,
+                estimate,
+            } => {
+                self.copied.insert(source_oid, (rows, estimate.max(rows)));
+            }
+            CopyEvent::Done {
+                source_oid,
+                point,
+                files,
+                rows,
+            } => {
+                self.finished.push(FinishedCopy {
+                    source_oid,
+                    point,
+                    files,
+                    rows,
+                });
+            }
+            CopyEvent::Again { source_oid, reason } => {
+                self.copied.remove(&source_oid);
+                if let Some(table) = self.intake.table_mut(source_oid)
+                    && table.state == TableState::Copying
+                {
+                    tracing::warn!(table = %table.lake.source, reason, "the table is copied again");
+                    table.state = TableState::Pending;
+                }
+            }
+            CopyEvent::Failed { source_oid, reason } => {
+                self.copied.remove(&source_oid);
+                self.errors.insert(source_oid, reason.clone());
+                let at = self.intake.coordinator.received();
+                self.intake
+                    .fail_table(RelationId::new(source_oid), at, 0, &reason, now)?;
+            }
+            CopyEvent::RoundEnded(result) => {
+                self.round_running = false;
+                let again = match result {
+                    Ok(()) => {
+                        self.round_backoff = Backoff::new();
+                        now
+                    }
+                    Err(error) if error.is_transient() => {
+                        tracing::warn!(error = %error, "the copy broke; tables that are not done are copied again");
+                        self.last_error = Some(error.to_string());
+                        now + self.round_backoff.next()
+                    }
+                    Err(error) => return Err(error),
+                };
+                self.return_unfinished();
+                self.next_round = Some(again);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables of a broken round that are neither done nor being committed wait for the next one.
+    fn return_unfinished(&mut self) {
+        let done: BTreeSet<u32> = self
+            .finished
+            .iter()
+            .map(|copy| copy.source_oid)
+            .chain(self.committing)
+            .collect();
+        let unfinished: Vec<u32> = self
+            .intake
+            .tables()
+            .filter(|(table, _)| table.state == TableState::Copying)
+            .map(|(table, _)| table.lake.source_oid)
+            .filter(|source_oid| !done.contains(source_oid))
+            .collect();
+        for source_oid in unfinished {
+            if let Some(table) = self.intake.table_mut(source_oid) {
+                table.state = TableState::Pending;
+            }
+        }
+    }
+
+    fn watch_event(&mut self, event: WatchEvent, now: Instant) -> Result<(), FeederError> {
+        match event {
+            WatchEvent::TableLost { source_oid, reason } => {
+                let failed = self.intake.table_mut(source_oid).is_some_and(|table| {
+                    !matches!(table.state, TableState::Error | TableState::Paused)
+                });
+                if failed {
+                    self.errors.insert(source_oid, reason.clone());
+                    let at = self.intake.coordinator.received();
+                    self.intake
+                        .fail_table(RelationId::new(source_oid), at, 0, &reason, now)?;
+                }
+                Ok(())
+            }
+            WatchEvent::ResyncRequested => {
+                self.restart_wanted = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// What is left to do before the run is over, if it has an end.
+    fn finished(&self, target: Option<Lsn>) -> Option<Outcome> {
+        let coordinator = &self.intake.coordinator;
+        if self.stopping {
+            return (coordinator.stopped() && self.committing.is_none())
+                .then_some(Outcome::Stopped);
+        }
+        let target = target?;
+        let copied = self
+            .intake
+            .tables()
+            .all(|(table, _)| !matches!(table.state, TableState::Pending | TableState::Copying));
+        (copied && coordinator.checkpoint() >= target && coordinator.quiet())
+            .then_some(Outcome::CaughtUp)
+    }
+
+    /// Tells the server how far we are: when it asks, when the checkpoint moved, and on a timer (I1, I6).
+    async fn acknowledge(
+        &mut self,
+        stream: &mut ReplicationStream,
+        now: Instant,
+        force: bool,
+    ) -> Result<(), cdc_source::SourceError> {
+        let checkpoint = self.intake.coordinator.checkpoint();
+        let waiting = self.intake.coordinator.wants_progress();
+        let ask = waiting
+            && self
+                .asked_at
+                .is_none_or(|at| now.duration_since(at) >= ASK_INTERVAL);
+        if force || ask || now >= self.status_due || checkpoint > self.acknowledged {
+            stream.send_status(checkpoint, ask).await?;
+            self.acknowledged = checkpoint;
+            self.status_due = now + STATUS_INTERVAL;
+            if ask {
+                self.asked_at = Some(now);
+            }
+        }
+        Ok(())
+    }
+
+    fn wake_up(&self, now: Instant) -> Instant {
+        let coordinator = &self.intake.coordinator;
+        let ask = coordinator.wants_progress().then_some(now + ASK_INTERVAL);
+        let publish = self.published_at.map(|at| at + PUBLISH_INTERVAL);
+        [
+            Some(self.status_due),
+            coordinator.next_deadline(),
+            self.next_round,
+            ask,
+            publish,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(now)
+        .max(now + Duration::from_millis(1))
+    }
+
+    fn phase(&self) -> Phase {
+        if self.stopping {
+            return Phase::Stopping;
+        }
+        if self.last_error.is_some() {
+            return Phase::Retrying;
+        }
+        let copying = self
+            .intake
+            .tables()
+            .any(|(table, _)| matches!(table.state, TableState::Pending | TableState::Copying));
+        if copying {
+            Phase::Copying
+        } else {
+            Phase::Streaming
+        }
+    }
+
+    fn publish(&self, phase: Phase) {
+        let coordinator = &self.intake.coordinator;
+        self.status.send_if_modified(|status| {
+            let paused = coordinator.paused();
+            let tables = self.table_status();
+            // Buffered bytes change with every row; they alone wake nobody up.
+            let changed = status.phase != phase
+                || status.checkpoint != coordinator.checkpoint()
+                || status.last_snapshot != self.last_snapshot
+                || status.paused != paused
+                || status.last_error != self.last_error
+                || status.tables != tables;
+            status.phase = phase;
+            status.checkpoint = coordinator.checkpoint();
+            status.server_wal_end = self.server_wal_end;
+            status.last_snapshot = self.last_snapshot;
+            status.last_commit = self.last_commit;
+            status.buffered_bytes = coordinator.buffered_bytes();
+            status.paused = paused;
+            status.last_error.clone_from(&self.last_error);
+            if changed {
+                status.tables = tables;
+            }
+            changed
+        });
+    }
+
+    fn table_status(&self) -> Vec<TableStatus> {
+        let mut tables: Vec<TableStatus> = self
+            .intake
+            .tables()
+            .map(|(table, discarded)| {
+                let source_oid = table.lake.source_oid;
+                TableStatus {
+                    source: table.lake.source.clone(),
+                    target: table.lake.target.clone(),
+                    state: table.state,
+                    error: self.errors.get(&source_oid).cloned(),
+                    rows: self.rows.get(&source_oid).copied().unwrap_or_default(),
+                    discarded,
+                    copied: self.copied.get(&source_oid).copied(),
+                }
+            })
+            .collect();
+        tables.sort_unstable_by(|a, b| a.source.cmp(&b.source));
+        tables
+    }
+}
+
+enum Drained {
+    /// Nothing is buffered, or the intake is paused.
+    Empty,
+    /// There may be more.
+    Quota,
+}
+
+enum DrainError {
+    Source(FeederError),
+    Feeder(FeederError),
+}
+
+fn thresholds(config: &FeederConfig) -> Thresholds {
+    Thresholds {
+        interval: config.flush.interval,
+        max_rows: config.flush.max_rows,
+        max_bytes: config.flush.max_bytes,
+        memory: config.limits.memory,
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn committer_gone() -> FeederError {
+    FeederError::permanent(FeederErrorKind::Internal, "the committer is gone")
+}

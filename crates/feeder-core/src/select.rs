@@ -1,0 +1,259 @@
+//! Which source tables are fed, and into what: the configuration's rules against the tables there are.
+
+use std::collections::BTreeMap;
+
+use globset::{Glob, GlobMatcher};
+
+use crate::config::{BackfillMode, FeederConfig, NumericMapping, TableRule};
+use crate::current_view;
+use crate::error::{FeederError, FeederErrorKind};
+
+/// Schema of the control tables; never fed.
+pub(crate) const CONTROL_SCHEMA: &str = "duckfeeder";
+/// Schema of the lake that tables go into unless a rule says otherwise.
+const DEFAULT_TARGET_SCHEMA: &str = "raw";
+
+/// A source table that is fed, with the settings of the rule that won.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Schema at the source.
+    pub(crate) schema: String,
+    /// Name at the source.
+    pub(crate) name: String,
+    pub(crate) target_schema: String,
+    pub(crate) target_table: String,
+    pub(crate) exclude_columns: Vec<String>,
+    pub(crate) row_filter: Option<String>,
+    pub(crate) backfill: BackfillMode,
+    pub(crate) numeric: BTreeMap<String, NumericMapping>,
+}
+
+/// Applies the rules: an exact name beats a glob, a later rule beats an earlier one.
+///
+/// # Errors
+/// A malformed rule, a rule that matches nothing, a rule that names the lake's own tables, or two tables that
+/// would share a name in the lake (DuckDB ignores case).
+pub(crate) fn select(
+    config: &FeederConfig,
+    tables: &[(String, String)],
+) -> Result<Vec<Selection>, FeederError> {
+    let rules = config
+        .tables
+        .iter()
+        .map(Pattern::parse)
+        .collect::<Result<Vec<_>, _>>()?;
+    if !rules.iter().any(|pattern| pattern.rule.enabled) {
+        return Err(error("no tables are configured")
+            .with_remedy("name at least one, for instance --tables 'public.*'"));
+    }
+    let own = |schema: &str, name: &str| {
+        schema == CONTROL_SCHEMA
+            || (schema == config.catalog.metadata_schema && name.starts_with("ducklake_"))
+    };
+    for pattern in &rules {
+        if let Some((schema, name)) = pattern.exact()
+            && own(schema, name)
+        {
+            return Err(error(format!(
+                "{} belongs to the lake itself and cannot be fed",
+                pattern.rule.source
+            )));
+        }
+        let matched = tables
+            .iter()
+            .any(|(schema, name)| pattern.matches(schema, name) && !own(schema, name));
+        if !matched && pattern.rule.enabled {
+            let (what, remedy) = if pattern.exact().is_some() {
+                (
+                    "the source has no table",
+                    "create it, or correct the name (a name with capitals or dots needs no quotes, a dot inside a name does)",
+                )
+            } else {
+                (
+                    "no table of the source matches",
+                    "correct the pattern; it has the form schema.table with * and ?",
+                )
+            };
+            return Err(error(format!("{what} {}", pattern.rule.source)).with_remedy(remedy));
+        }
+    }
+    let mut selections = Vec::new();
+    for (schema, name) in tables {
+        if own(schema, name) {
+            continue;
+        }
+        let candidates = || rules.iter().filter(|rule| rule.matches(schema, name));
+        let winner = candidates()
+            .rfind(|pattern| pattern.exact().is_some())
+            .or_else(|| candidates().next_back());
+        if let Some(pattern) = winner
+            && pattern.rule.enabled
+        {
+            selections.push(selection(
+                pattern.rule,
+                schema,
+                name,
+                config.source.backfill,
+            ));
+        }
+    }
+    if selections.is_empty() {
+        return Err(error("the table rules leave no table to feed"));
+    }
+    check_targets(&selections)?;
+    Ok(selections)
+}
+
+fn selection(rule: &TableRule, schema: &str, name: &str, backfill: BackfillMode) -> Selection {
+    let or = |value: &Option<String>, default: &str| value.clone().unwrap_or(default.to_owned());
+    Selection {
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+        target_schema: or(&rule.target_schema, DEFAULT_TARGET_SCHEMA),
+        target_table: or(&rule.target_table, name),
+        exclude_columns: rule.exclude_columns.clone(),
+        row_filter: rule.row_filter.clone(),
+        backfill: rule.backfill.unwrap_or(backfill),
+        numeric: rule.numeric.clone(),
+    }
+}
+
+/// Two names that differ by case only hide one another in DuckDB; views take part.
+fn check_targets(selections: &[Selection]) -> Result<(), FeederError> {
+    let mut taken: BTreeMap<(String, String), &Selection> = BTreeMap::new();
+    for selection in selections {
+        let names = [
+            selection.target_table.clone(),
+            current_view::view_name(&selection.target_table),
+        ];
+        for name in names {
+            let key = (selection.target_schema.to_lowercase(), name.to_lowercase());
+            if let Some(other) = taken.insert(key, selection) {
+                return Err(error(format!(
+                    "{}.{} and {}.{} would both use the lake name {}.{name} (case is ignored, and each table has a view `<table>_current`)",
+                    other.schema, other.name, selection.schema, selection.name, selection.target_schema
+                ))
+                .with_remedy("give one of them another target_schema or target_table"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Column names that DuckDB could not tell apart, from each other or from ours.
+///
+/// # Errors
+/// Names the columns and the remedy.
+pub(crate) fn check_columns<'a>(
+    table: &str,
+    columns: impl Iterator<Item = &'a str>,
+) -> Result<(), FeederError> {
+    let mut taken: BTreeMap<String, &str> = crate::layout::META_NAMES
+        .iter()
+        .map(|name| ((*name).to_owned(), *name))
+        .collect();
+    for name in columns {
+        if let Some(other) = taken.insert(name.to_lowercase(), name) {
+            return Err(error(format!(
+                "{table}: columns {other:?} and {name:?} have the same name in the lake, where case is ignored"
+            ))
+            .with_remedy("rename one of them, or list it in exclude_columns"));
+        }
+    }
+    Ok(())
+}
+
+/// Schema and name of `schema.table`, without globs.
+pub(crate) fn exact_name(text: &str) -> Result<(String, String), FeederError> {
+    let rule = TableRule::new(text);
+    let pattern = Pattern::parse(&rule)?;
+    let (schema, name) = pattern
+        .exact()
+        .ok_or_else(|| error(format!("{text:?} is a pattern; name one table")))?;
+    Ok((schema.to_owned(), name.to_owned()))
+}
+
+struct Pattern<'a> {
+    rule: &'a TableRule,
+    schema: Part,
+    name: Part,
+}
+
+enum Part {
+    Exact(String),
+    Glob(GlobMatcher),
+}
+
+impl<'a> Pattern<'a> {
+    fn parse(rule: &'a TableRule) -> Result<Self, FeederError> {
+        let malformed = || {
+            error(format!(
+                "table rule {:?} is not of the form schema.table",
+                rule.source
+            ))
+            .with_remedy(
+                "write schema.table; a dot inside a name needs double quotes around the name",
+            )
+        };
+        let (schema, rest) = Part::parse(&rule.source).ok_or_else(malformed)?;
+        let (name, rest) = rest
+            .strip_prefix('.')
+            .and_then(Part::parse)
+            .ok_or_else(malformed)?;
+        if !rest.is_empty() {
+            return Err(malformed());
+        }
+        Ok(Self { rule, schema, name })
+    }
+
+    fn matches(&self, schema: &str, name: &str) -> bool {
+        self.schema.matches(schema) && self.name.matches(name)
+    }
+
+    fn exact(&self) -> Option<(&str, &str)> {
+        match (&self.schema, &self.name) {
+            (Part::Exact(schema), Part::Exact(name)) => Some((schema, name)),
+            _ => None,
+        }
+    }
+}
+
+impl Part {
+    /// Splits one part off: `"quoted"` (exact) or everything up to the next dot.
+    fn parse(text: &str) -> Option<(Self, &str)> {
+        if let Some(quoted) = text.strip_prefix('"') {
+            let (name, rest) = quoted.split_once('"')?;
+            return (!name.is_empty()).then(|| (Self::Exact(name.to_owned()), rest));
+        }
+        let end = text.find('.').unwrap_or(text.len());
+        let (part, rest) = text.split_at_checked(end)?;
+        if part.is_empty() {
+            return None;
+        }
+        if !part.contains(['*', '?']) {
+            return Some((Self::Exact(part.to_owned()), rest));
+        }
+        let pattern: String = part
+            .chars()
+            .map(|c| match c {
+                '*' | '?' => c.to_string(),
+                other => globset::escape(&other.to_string()),
+            })
+            .collect();
+        Some((
+            Self::Glob(Glob::new(&pattern).ok()?.compile_matcher()),
+            rest,
+        ))
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == text,
+            Self::Glob(glob) => glob.is_match(text),
+        }
+    }
+}
+
+fn error(message: impl Into<String>) -> FeederError {
+    FeederError::permanent(FeederErrorKind::Config, message)
+}

@@ -1,0 +1,139 @@
+//! Looks at the publications and at keyless tables while the stream runs (rules 4 and 12), and for requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cdc_source::{Connection, SessionKind, tables};
+use pgoutput::Oid;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::KeylessPolicy;
+use crate::control::Control;
+use crate::error::{FeederError, from_source};
+use crate::publish::{self, Published};
+use crate::setup::Source;
+
+/// How often the source is looked at.
+const SOURCE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the control tables are looked at.
+const CONTROL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) enum WatchEvent {
+    /// Changes of the table may be missing.
+    TableLost { source_oid: u32, reason: String },
+    /// `duckfeeder resync` was called.
+    ResyncRequested,
+}
+
+/// What is watched.
+pub(crate) struct Watched {
+    pub(crate) published: Published,
+    /// OID and schema of all fed tables.
+    pub(crate) tables: Vec<(u32, String)>,
+    pub(crate) keyless: BTreeSet<u32>,
+}
+
+/// Watches until it is stopped. Errors are logged and waited out: the stream itself decides what is fatal.
+pub(crate) async fn run(
+    source: Source,
+    control: Control,
+    watched: Watched,
+    events: mpsc::Sender<WatchEvent>,
+    stop: CancellationToken,
+) {
+    let mut source_timer = tokio::time::interval(SOURCE_INTERVAL);
+    let mut control_timer = tokio::time::interval(CONTROL_INTERVAL);
+    let mut look = Look {
+        source,
+        watched,
+        connection: None,
+        changes: BTreeMap::new(),
+    };
+    loop {
+        let found = tokio::select! {
+            () = stop.cancelled() => return,
+            _ = source_timer.tick() => look.at_source().await,
+            _ = control_timer.tick() => requests(&control).await,
+        };
+        match found {
+            Ok(found) => {
+                for event in found {
+                    if events.send(event).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "publication and requests could not be looked at; trying again");
+            }
+        }
+    }
+}
+
+async fn requests(control: &Control) -> Result<Vec<WatchEvent>, FeederError> {
+    let requested = control.resync_requested().await?;
+    Ok(requested
+        .then_some(WatchEvent::ResyncRequested)
+        .into_iter()
+        .collect())
+}
+
+struct Look {
+    source: Source,
+    watched: Watched,
+    connection: Option<Connection>,
+    /// Updates and deletes of keyless tables, as the statistics showed them first.
+    changes: BTreeMap<u32, u64>,
+}
+
+impl Look {
+    async fn at_source(&mut self) -> Result<Vec<WatchEvent>, FeederError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => Connection::connect(&self.source.config.source.endpoint, SessionKind::Sql)
+                .await
+                .map_err(from_source)?,
+        };
+        let found = publish::read(&mut connection, &self.source.config).await?;
+        let now = Published::of(&found, &self.watched.tables);
+        let mut lost = self.watched.published.lost(&now);
+        if self.source.config.source.keyless == KeylessPolicy::Auto {
+            lost.extend(self.keyless(&mut connection).await?);
+        }
+        self.connection = Some(connection);
+        Ok(lost
+            .into_iter()
+            .map(|(source_oid, reason)| WatchEvent::TableLost { source_oid, reason })
+            .collect())
+    }
+
+    async fn keyless(
+        &mut self,
+        connection: &mut Connection,
+    ) -> Result<Vec<(u32, String)>, FeederError> {
+        let oids: Vec<Oid> = self
+            .watched
+            .keyless
+            .iter()
+            .map(|oid| Oid::new(*oid))
+            .collect();
+        let infos = tables::describe(connection, &oids)
+            .await
+            .map_err(from_source)?;
+        let mut lost = Vec::new();
+        for info in infos {
+            let changes = info.updates + info.deletes;
+            let first = *self.changes.entry(info.id.oid.get()).or_insert(changes);
+            if changes > first {
+                lost.push((
+                    info.id.oid.get(),
+                    "it has no replica identity and saw updates or deletes, which are not published; give it a primary key or REPLICA IDENTITY FULL".to_owned(),
+                ));
+            }
+        }
+        Ok(lost)
+    }
+}
