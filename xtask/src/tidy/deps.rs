@@ -44,8 +44,21 @@ const LAYERS: &[(&str, &[&str])] = &[
             "ducklake-catalog",
         ],
     ),
-    ("duckfeeder", &["feeder-core", "storage"]),
-    ("duckfeeder-cli", &["duckfeeder", "feeder-core"]),
+    // The facade re-exports what its users hand in or get back; the binary stands on it.
+    (
+        "duckfeeder",
+        &["feeder-core", "cdc-source", "pgoutput", "storage"],
+    ),
+    (
+        "duckfeeder-cli",
+        &[
+            "duckfeeder",
+            "feeder-core",
+            "cdc-source",
+            "ducklake-catalog",
+            "storage",
+        ],
+    ),
     ("duckfeeder-tests", &[]),
     ("xtask", &["duckfeeder-tests"]),
 ];

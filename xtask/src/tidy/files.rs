@@ -85,11 +85,13 @@ fn check_file(name: &str, content: &str) -> Vec<String> {
 /// The violations in one Rust source file.
 fn check_source(name: &str, content: &str) -> Vec<String> {
     let mut violations = Vec::new();
-    let is_tests = name.ends_with("/tests.rs") || name.contains("/tests/");
+    let is_tests = name.ends_with("tests.rs") || name.contains("/tests/");
     let documented = content
         .lines()
-        .find(|line| !line.trim().is_empty() && !line.starts_with("#!["))
-        .is_some_and(|line| line.starts_with("//!"));
+        .find(|line| {
+            line.starts_with("#![doc") || !(line.trim().is_empty() || line.starts_with("#!["))
+        })
+        .is_some_and(|line| line.starts_with("//!") || line.starts_with("#![doc"));
     if !documented && !is_tests {
         violations.push(format!("{name}: the module has no doc comment at its top"));
     }
@@ -135,6 +137,7 @@ mod tests {
     fn a_module_is_documented() {
         assert_eq!(check_file("crates/x/src/a.rs", "fn a() {}\n").len(), 1);
         assert!(check_file("crates/x/src/a.rs", "#![allow(x)]\n//! Docs.\n").is_empty());
+        assert!(check_file("crates/x/src/a.rs", "#![doc = include_str!(\"a.md\")]\n").is_empty());
         assert!(check_file("crates/x/src/a/tests.rs", "fn a() {}\n").is_empty());
     }
 
