@@ -1,4 +1,4 @@
-//! Decodes and encodes the messages of Postgres logical replication (`pgoutput`).
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 mod copy;

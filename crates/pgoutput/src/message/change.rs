@@ -17,7 +17,7 @@ const OLD: u8 = b'O';
 /// A new row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Insert {
-    /// The transaction, inside a stream block only.
+    /// The transaction or subtransaction, inside a stream block only.
     pub xid: Option<Xid>,
     /// The table.
     pub relation: RelationId,
@@ -72,7 +72,7 @@ impl OldTuple {
 /// A changed row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
-    /// The transaction, inside a stream block only.
+    /// The transaction or subtransaction, inside a stream block only.
     pub xid: Option<Xid>,
     /// The table.
     pub relation: RelationId,
@@ -121,7 +121,7 @@ impl Update {
 /// A removed row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delete {
-    /// The transaction, inside a stream block only.
+    /// The transaction or subtransaction, inside a stream block only.
     pub xid: Option<Xid>,
     /// The table.
     pub relation: RelationId,
@@ -162,7 +162,7 @@ const RESTART_IDENTITY: u8 = 2;
 /// Tables were emptied, all by one `TRUNCATE`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Truncate {
-    /// The transaction, inside a stream block only.
+    /// The transaction or subtransaction, inside a stream block only.
     pub xid: Option<Xid>,
     /// The statement said `CASCADE`. The tables it reached are listed all the same.
     pub cascade: bool,

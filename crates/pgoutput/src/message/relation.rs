@@ -47,7 +47,7 @@ impl ReplicaIdentity {
 /// anything about the table may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
-    /// The transaction, inside a stream block only.
+    /// The transaction or subtransaction, inside a stream block only.
     pub xid: Option<Xid>,
     /// The table.
     pub id: RelationId,
@@ -140,7 +140,7 @@ impl RelationColumn {
 /// Names a type that is not built in, before the first [`Relation`] that uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Type {
-    /// The transaction, inside a stream block only.
+    /// The transaction or subtransaction, inside a stream block only.
     pub xid: Option<Xid>,
     /// The type. For a domain, the id of the domain with the name of its base type.
     pub id: Oid,

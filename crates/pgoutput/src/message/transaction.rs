@@ -95,7 +95,7 @@ const TRANSACTIONAL: u8 = 1;
 /// The output of `pg_logical_emit_message`, sent when the stream was started with `messages 'on'`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LogicalMessage {
-    /// The transaction, inside a stream block only.
+    /// The transaction or subtransaction, inside a stream block only.
     pub xid: Option<Xid>,
     /// Whether the message belongs to the surrounding transaction. If not, it arrives at once, also
     /// between a Begin and a Commit that have nothing to do with it.

@@ -1,0 +1,22 @@
+-- the server streams every change at once: debug_logical_replication_streaming = immediate
+BEGIN;
+INSERT INTO sales.customer VALUES (100, 'eve@example.org', NULL, NULL);
+SAVEPOINT s;
+UPDATE sales.customer SET id = 101 WHERE id = 100;
+ROLLBACK TO s;
+INSERT INTO sales.invoice VALUES (20, 'open', 1, NULL, NULL, NULL);
+SELECT pg_logical_emit_message(true, 'shop', 'inside the stream');
+DELETE FROM sales.customer WHERE id = 100;
+TRUNCATE sales.invoice;
+COMMIT;
+BEGIN;
+INSERT INTO sales.customer VALUES (102, 'fay@example.org', NULL, NULL);
+ROLLBACK;
+BEGIN;
+INSERT INTO sales.customer VALUES (103, 'gil@example.org', NULL, NULL);
+PREPARE TRANSACTION 'first of two';
+COMMIT PREPARED 'first of two';
+BEGIN;
+INSERT INTO sales.customer VALUES (104, 'hal@example.org', NULL, NULL);
+PREPARE TRANSACTION 'second of two';
+ROLLBACK PREPARED 'second of two';

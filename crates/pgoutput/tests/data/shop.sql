@@ -1,0 +1,15 @@
+CREATE SCHEMA sales;
+CREATE TYPE sales.status AS ENUM ('open', 'paid');
+CREATE DOMAIN sales.email AS text CHECK (VALUE LIKE '%@%');
+CREATE TABLE sales.customer (id bigint PRIMARY KEY, email sales.email, notes text, photo bytea);
+ALTER TABLE sales.customer ALTER COLUMN notes SET STORAGE EXTERNAL;
+CREATE TABLE sales.invoice (number int NOT NULL, status sales.status, total numeric(12,2), made_at timestamptz, tags jsonb, ref uuid);
+CREATE UNIQUE INDEX invoice_number ON sales.invoice (number);
+ALTER TABLE sales.invoice REPLICA IDENTITY USING INDEX invoice_number;
+CREATE TABLE sales.audit (who name, at timestamp, what json);
+ALTER TABLE sales.audit REPLICA IDENTITY FULL;
+CREATE TABLE sales."Log lines" (line text);
+ALTER TABLE sales."Log lines" REPLICA IDENTITY NOTHING;
+CREATE TABLE sales.bare ();
+CREATE PUBLICATION shop FOR TABLE sales.customer, sales.invoice, sales.audit;
+CREATE PUBLICATION shop_ins FOR TABLE sales."Log lines", sales.bare WITH (publish = 'insert, truncate');
