@@ -1,3 +1,51 @@
 //! The duckfeeder binary.
+
+mod args;
+mod commands;
 mod config;
-fn main() {}
+mod console;
+mod exit;
+mod health;
+mod logging;
+mod progress;
+mod server;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::Cli;
+use console::Console;
+use exit::{Failure, Result};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = Console::new(cli.global.log);
+    let exit = match start(cli, &console) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            console.error(&failure.story());
+            failure.exit()
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn start(cli: Cli, console: &Console) -> Result {
+    logging::init(cli.global.log, console)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::usage(
+                "no threads can be started",
+                "raise the limits of this process",
+            )
+            .caused_by(&error)
+        })?;
+    let exit = runtime.block_on(commands::run(cli, console));
+    // A blocking file operation that hangs does not hold up the exit.
+    runtime.shutdown_background();
+    exit
+}

@@ -5,53 +5,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Endpoint, PasswordProvider, PasswordSource, PublicationName, SlotName};
 use crate::config::{
     BackfillMode, CatalogConfig, FeederConfig, FeederName, FlushConfig, KeylessPolicy, Limits,
     NumericMapping, OnTableError, Policy, SourceConfig, TableRule,
 };
-use feeder_core::{FeederError, FeederErrorKind};
+use crate::config::{Endpoint, PasswordProvider, PasswordSource, PublicationName, SlotName};
 use secrecy::SecretString;
-use storage::Storage;
 
-use crate::{Error, Feeder, Table};
-
-/// Where the files of the lake go.
-#[derive(Clone)]
-pub enum Store {
-    /// A URL such as `file:///srv/lake`.
-    Url(String),
-    /// A store of the host.
-    Opened(Arc<dyn Storage>),
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // A URL may hold a secret.
-            Self::Url(_) => f.write_str("Url(..)"),
-            Self::Opened(storage) => write!(f, "Opened({storage})"),
-        }
-    }
-}
-
-impl From<&str> for Store {
-    fn from(url: &str) -> Self {
-        Self::Url(url.to_owned())
-    }
-}
-
-impl From<String> for Store {
-    fn from(url: String) -> Self {
-        Self::Url(url)
-    }
-}
-
-impl From<Arc<dyn Storage>> for Store {
-    fn from(storage: Arc<dyn Storage>) -> Self {
-        Self::Opened(storage)
-    }
-}
+use crate::{Error, Feeder, Store, Table};
 
 /// Describes a [`Feeder`]. What is not said has the default of the binary's configuration.
 #[derive(Debug, Default)]
@@ -282,31 +243,13 @@ impl Builder {
         if disabled {
             return Ok(Feeder::disabled(&config.name));
         }
-        let storage = match store {
-            Store::Opened(storage) => storage,
-            Store::Url(url) => storage::from_url(&url).map_err(|error| {
-                let kind = if error.is_transient() {
-                    FeederErrorKind::Storage
-                } else {
-                    FeederErrorKind::Config
-                };
-                let remedy = error.remedy().map(|remedy| remedy.to_string());
-                let message = format!("storage: {error}");
-                let error = FeederError::permanent(kind, message).with_source(error);
-                Error::from(match remedy {
-                    Some(remedy) => error.with_remedy(remedy),
-                    None => error,
-                })
-            })?,
-        };
-        Ok(Feeder::from_config(config, storage))
+        Ok(Feeder::from_config(config, store.open()?))
     }
 
     fn config(self) -> Result<FeederConfig, Error> {
         let name = self.name.as_deref().unwrap_or("default");
-        let name = FeederName::parse(name).map_err(|error| {
-            Error::config(format!("name: {error}"), "give it another name")
-        })?;
+        let name = FeederName::parse(name)
+            .map_err(|error| Error::config(format!("name: {error}"), "give it another name"))?;
         let derived = format!("duckfeeder_{name}");
         let slot = self.slot.unwrap_or_else(|| derived.clone());
         let slot = SlotName::parse(&slot).map_err(|error| {
@@ -316,9 +259,9 @@ impl Builder {
         let publication = PublicationName::parse(&publication).map_err(|error| {
             Error::config(format!("publication: {error}"), "give it another name")
         })?;
-        let source = self.source.ok_or_else(|| {
-            missing("source", "call source(\"postgres://user@host/database\")")
-        })?;
+        let source = self
+            .source
+            .ok_or_else(|| missing("source", "call source(\"postgres://user@host/database\")"))?;
         let mut source = endpoint("source", source)?;
         if let Some(password) = self.source_password {
             source.password = password;
@@ -398,9 +341,10 @@ fn check_limits(flush: &FlushConfig, limits: &Limits) -> Result<(), Error> {
         ("copy_workers", limits.copy_workers == 0),
     ];
     match zero.iter().find(|(_, zero)| *zero) {
-        Some((name, _)) => {
-            Err(Error::config(format!("{name} is zero"), "give it a value above zero"))
-        }
+        Some((name, _)) => Err(Error::config(
+            format!("{name} is zero"),
+            "give it a value above zero",
+        )),
         None => Ok(()),
     }
 }

@@ -28,7 +28,9 @@ impl Error {
     }
 
     pub(crate) fn config(message: impl Into<String>, remedy: &str) -> Self {
-        FeederError::permanent(FeederErrorKind::Config, message).with_remedy(remedy).into()
+        FeederError::permanent(FeederErrorKind::Config, message)
+            .with_remedy(remedy)
+            .into()
     }
 }
 

@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use crate::Lsn;
 use crate::config::{FeederConfig, FeederName};
 use feeder_core::{FeederStatus, Outcome, Phase, RunMode};
-use crate::Lsn;
 use storage::Storage;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,10 +30,14 @@ impl Feeder {
     pub fn from_config(config: FeederConfig, storage: Arc<dyn Storage>) -> Self {
         let core = feeder_core::Feeder::new(config, storage);
         let status = core.status();
-        Self { core: Some(core), status }
+        Self {
+            core: Some(core),
+            status,
+        }
     }
 
-    pub(crate) fn disabled(name: &FeederName) -> Self {
+    /// A feeder that does nothing but wait.
+    pub fn disabled(name: &FeederName) -> Self {
         let (_, status) = watch::channel(FeederStatus {
             name: name.to_string(),
             phase: Phase::Stopped,
@@ -68,7 +72,10 @@ impl Feeder {
             }
             Err(_) => Handle::failed(
                 self.status,
-                Error::config("the feeder was started outside a tokio runtime", "call spawn() inside one"),
+                Error::config(
+                    "the feeder was started outside a tokio runtime",
+                    "call spawn() inside one",
+                ),
             ),
         }
     }
@@ -79,18 +86,7 @@ impl Feeder {
     /// # Errors
     /// What ended the feeder.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Outcome, Error> {
-        let stop = CancellationToken::new();
-        let Some(core) = self.core else {
-            shutdown.await;
-            return Ok(Outcome::Stopped);
-        };
-        let feed = core.run(RunMode::Forever, stop.clone());
-        tokio::pin!(feed);
-        tokio::select! {
-            outcome = &mut feed => return outcome.map_err(Error::from),
-            () = shutdown => stop.cancel(),
-        }
-        feed.await.map_err(Error::from)
+        self.run_in(RunMode::Forever, shutdown).await
     }
 
     /// Feeds until everything is committed that was in the source when it started. A disabled
@@ -99,13 +95,33 @@ impl Feeder {
     /// # Errors
     /// What ended the feeder.
     pub async fn run_until_caught_up(self) -> Result<Outcome, Error> {
-        match self.core {
-            Some(core) => {
-                let stop = CancellationToken::new();
-                core.run(RunMode::UntilCaughtUp, stop).await.map_err(Error::from)
+        self.run_in(RunMode::UntilCaughtUp, std::future::pending())
+            .await
+    }
+
+    /// Feeds until the mode is fulfilled or `shutdown` resolves, whichever is first.
+    ///
+    /// # Errors
+    /// What ended the feeder.
+    pub async fn run_in(
+        self,
+        mode: RunMode,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Outcome, Error> {
+        let Some(core) = self.core else {
+            if mode == RunMode::Forever {
+                shutdown.await;
             }
-            None => Ok(Outcome::Stopped),
+            return Ok(Outcome::Stopped);
+        };
+        let stop = CancellationToken::new();
+        let feed = core.run(mode, stop.clone());
+        tokio::pin!(feed);
+        tokio::select! {
+            outcome = &mut feed => return outcome.map_err(Error::from),
+            () = shutdown => stop.cancel(),
         }
+        feed.await.map_err(Error::from)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::future::Future;
 
-use feeder_core::{FeederError, FeederErrorKind, FeederStatus, Outcome, Phase};
 use crate::Lsn;
+use feeder_core::{FeederError, FeederErrorKind, FeederStatus, Outcome, Phase};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -43,17 +43,35 @@ impl Handle {
             };
             report.send_replace(Some(outcome));
         });
-        Self { status, stop, ended, task: Some(abort), enabled: true }
+        Self {
+            status,
+            stop,
+            ended,
+            task: Some(abort),
+            enabled: true,
+        }
     }
 
     pub(crate) fn failed(status: watch::Receiver<FeederStatus>, error: Error) -> Self {
         let (_, ended) = watch::channel(Some(Err(error)));
-        Self { status, stop: CancellationToken::new(), ended, task: None, enabled: true }
+        Self {
+            status,
+            stop: CancellationToken::new(),
+            ended,
+            task: None,
+            enabled: true,
+        }
     }
 
     pub(crate) fn disabled(status: watch::Receiver<FeederStatus>) -> Self {
         let (_, ended) = watch::channel(None);
-        Self { status, stop: CancellationToken::new(), ended, task: None, enabled: false }
+        Self {
+            status,
+            stop: CancellationToken::new(),
+            ended,
+            task: None,
+            enabled: false,
+        }
     }
 
     /// Whether this is a feeder at all, and not one that was built with `enabled(false)`.
@@ -158,5 +176,9 @@ fn panicked() -> Error {
 }
 
 fn runtime_gone() -> Error {
-    FeederError::permanent(FeederErrorKind::Internal, "the runtime of the feeder was shut down").into()
+    FeederError::permanent(
+        FeederErrorKind::Internal,
+        "the runtime of the feeder was shut down",
+    )
+    .into()
 }

@@ -30,8 +30,13 @@ impl Table {
 
     /// Keeps columns out of publication (Postgres 15 and later), copy and lake.
     #[must_use]
-    pub fn exclude_columns<C: Into<String>>(mut self, columns: impl IntoIterator<Item = C>) -> Self {
-        self.0.exclude_columns.extend(columns.into_iter().map(Into::into));
+    pub fn exclude_columns<C: Into<String>>(
+        mut self,
+        columns: impl IntoIterator<Item = C>,
+    ) -> Self {
+        self.0
+            .exclude_columns
+            .extend(columns.into_iter().map(Into::into));
         self
     }
 

@@ -27,12 +27,12 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use environment::LOG;
 pub(crate) use error::ConfigError;
-pub(crate) use redact::redact_url;
 pub(crate) use resolve::Settings;
 
 use layer::{Layer, TableEntry};
 use origin::Origin;
 use raw::Raw;
+use redact::redact_url;
 
 /// The file that is read when none is named, in the working directory.
 pub(crate) const DEFAULT_FILE: &str = "duckfeeder.toml";
@@ -129,6 +129,19 @@ impl Merged {
     /// A wrong type, a bad value, a required key that is missing.
     pub(crate) fn resolve(&self) -> Result<Settings, ConfigError> {
         resolve::resolve(&self.0)
+    }
+
+    /// Whether somebody named a source.
+    pub(crate) fn has_source(&self) -> bool {
+        self.text("source.url").is_some()
+    }
+
+    /// Whether somebody gave the source's password itself, which no file should repeat.
+    pub(crate) fn has_password(&self) -> bool {
+        let in_url = self
+            .text("source.url")
+            .is_some_and(|url| redact_url(url) != url);
+        in_url || self.text("source.password").is_some()
     }
 
     /// The text of a key that was given, for the template.

@@ -81,9 +81,8 @@ fn key(lines: &mut Lines, spec: &Spec, values: &Values, with_defaults: bool) {
 /// A value as TOML, unless it is a secret.
 pub(crate) fn value(spec: &Spec, raw: &Raw) -> String {
     match (spec.secrecy, raw) {
-        (Secrecy::Secret, _) => quote(REDACTED),
         (Secrecy::Url, Raw::Text(url) | Raw::Unquoted(url)) => quote(&redact_url(url)),
-        (Secrecy::Url, _) => quote(REDACTED),
+        (Secrecy::Secret | Secrecy::Url, _) => quote(REDACTED),
         (Secrecy::Open, Raw::Unquoted(text)) if bare(spec, text) => text.clone(),
         (Secrecy::Open, raw) => plain(raw),
     }

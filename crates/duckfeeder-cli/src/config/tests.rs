@@ -54,9 +54,8 @@ fn password(source: &PasswordSource) -> String {
     }
 }
 
-fn shown(path: &Option<PathBuf>) -> String {
-    path.as_ref()
-        .map_or_else(String::new, |path| path.display().to_string())
+fn shown(path: Option<&PathBuf>) -> String {
+    path.map_or_else(String::new, |path| path.display().to_string())
 }
 
 const WIRES: &[Wire] = &[
@@ -92,21 +91,21 @@ const WIRES: &[Wire] = &[
         path: "source.tls_ca_file",
         file: "\"/ca\"",
         variable: "/ca",
-        arrived: |s| shown(&s.feeder.source.endpoint.tls.ca_file),
+        arrived: |s| shown(s.feeder.source.endpoint.tls.ca_file.as_ref()),
         expected: "/ca",
     },
     Wire {
         path: "source.tls_cert_file",
         file: "\"/cert\"\ntls_key_file = \"/key\"",
         variable: "/cert",
-        arrived: |s| shown(&s.feeder.source.endpoint.tls.cert_file),
+        arrived: |s| shown(s.feeder.source.endpoint.tls.cert_file.as_ref()),
         expected: "/cert",
     },
     Wire {
         path: "source.tls_key_file",
         file: "\"/key\"\ntls_cert_file = \"/cert\"",
         variable: "/key",
-        arrived: |s| shown(&s.feeder.source.endpoint.tls.key_file),
+        arrived: |s| shown(s.feeder.source.endpoint.tls.key_file.as_ref()),
         expected: "/key",
     },
     Wire {
@@ -190,21 +189,21 @@ const WIRES: &[Wire] = &[
         path: "catalog.tls_ca_file",
         file: "\"/ca\"",
         variable: "/ca",
-        arrived: |s| shown(&s.feeder.catalog.endpoint.tls.ca_file),
+        arrived: |s| shown(s.feeder.catalog.endpoint.tls.ca_file.as_ref()),
         expected: "/ca",
     },
     Wire {
         path: "catalog.tls_cert_file",
         file: "\"/cert\"\ntls_key_file = \"/key\"",
         variable: "/cert",
-        arrived: |s| shown(&s.feeder.catalog.endpoint.tls.cert_file),
+        arrived: |s| shown(s.feeder.catalog.endpoint.tls.cert_file.as_ref()),
         expected: "/cert",
     },
     Wire {
         path: "catalog.tls_key_file",
         file: "\"/key\"\ntls_cert_file = \"/cert\"",
         variable: "/key",
-        arrived: |s| shown(&s.feeder.catalog.endpoint.tls.key_file),
+        arrived: |s| shown(s.feeder.catalog.endpoint.tls.key_file.as_ref()),
         expected: "/key",
     },
     Wire {
