@@ -1,7 +1,5 @@
 //! The lake's side of the fed tables: created, widened, and described for the file writers.
 
-use std::collections::BTreeMap;
-
 use ducklake_catalog::{Catalog, ChangeSet, Lake, TableDef, TableId, ViewDef};
 use pgoutput::Lsn;
 use uuid::Uuid;
@@ -190,15 +188,6 @@ pub(crate) fn describe(
     else {
         return Ok(None);
     };
-    let mut paths = BTreeMap::new();
-    for schema in lake.schemas() {
-        paths.insert(schema.id, schema.path.clone());
-    }
-    let directory = format!(
-        "{}{}",
-        paths.get(&table.schema).cloned().unwrap_or_default(),
-        table.path
-    );
     let columns: Vec<LakeColumn> = table
         .columns
         .iter()
@@ -219,7 +208,7 @@ pub(crate) fn describe(
         source: format!("{}.{}", row.source_schema, row.source_table),
         target,
         table_id: table.id,
-        directory: directory.trim_matches('/').to_owned(),
+        directory: table.path.trim_end_matches('/').to_owned(),
         schema,
         columns,
     }))

@@ -303,6 +303,9 @@ impl<'a> Engine<'a> {
     ) -> Result<SessionEnd, FeederError> {
         let mut decoder = Decoder::new(ProtocolVersion::V1);
         let mut stop_deadline = None;
+        if let Some(target) = target {
+            self.intake.coordinator.want(target);
+        }
         self.status_due = Instant::now();
         loop {
             let now = Instant::now();
