@@ -152,3 +152,144 @@ impl Decoder {
 const fn refuse(tag: u8, kind: DecodeErrorKind) -> DecodeError {
     DecodeError::new(kind, "message type", Some(tag), 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &[u8] = b"S\0\0\0\x07\x01";
+    const STOP: &[u8] = b"E";
+    const INSERT: &[u8] = b"I\0\0\0\x01N\0\0";
+    const STREAMED_INSERT: &[u8] = b"I\0\0\0\x07\0\0\0\x01N\0\0";
+    const BEGIN: &[u8] = b"B\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\0\0\0\x03";
+    const ABORT: &[u8] = b"A\0\0\0\x07\0\0\0\x08";
+    const ABORT_WITH_INFO: &[u8] = b"A\0\0\0\x07\0\0\0\x08\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02";
+
+    fn kind(decoder: &mut Decoder, payload: &'static [u8]) -> Option<DecodeErrorKind> {
+        decoder
+            .decode(Bytes::from_static(payload))
+            .err()
+            .map(|error| error.kind())
+    }
+
+    fn insert_xid(decoder: &mut Decoder, payload: &'static [u8]) -> Option<u32> {
+        match decoder.decode(Bytes::from_static(payload)) {
+            Ok(Message::Insert(insert)) => insert.xid.map(crate::Xid::get),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_stream_block_prefixes_changes_with_their_transaction() {
+        let mut decoder = Decoder::new(ProtocolVersion::V2);
+        assert_eq!(insert_xid(&mut decoder, INSERT), None);
+        assert_eq!(kind(&mut decoder, START), None);
+        assert_eq!(insert_xid(&mut decoder, STREAMED_INSERT), Some(7));
+        assert_eq!(kind(&mut decoder, INSERT), Some(DecodeErrorKind::Truncated));
+        assert_eq!(insert_xid(&mut decoder, STREAMED_INSERT), Some(7));
+        assert_eq!(kind(&mut decoder, STOP), None);
+        assert_eq!(
+            kind(&mut decoder, STREAMED_INSERT),
+            Some(DecodeErrorKind::UnknownValue)
+        );
+        assert_eq!(insert_xid(&mut decoder, INSERT), None);
+    }
+
+    #[test]
+    fn blocks_neither_nest_nor_hold_transaction_boundaries() {
+        let mut decoder = Decoder::new(ProtocolVersion::V4);
+        assert_eq!(
+            kind(&mut decoder, STOP),
+            Some(DecodeErrorKind::OutsideStream)
+        );
+        assert_eq!(kind(&mut decoder, START), None);
+        for payload in [START, BEGIN, ABORT] {
+            assert_eq!(
+                kind(&mut decoder, payload),
+                Some(DecodeErrorKind::InsideStream)
+            );
+        }
+        assert_eq!(kind(&mut decoder, STOP), None);
+        for payload in [BEGIN, ABORT, START] {
+            assert_eq!(kind(&mut decoder, payload), None);
+        }
+    }
+
+    #[test]
+    fn a_broken_start_or_stop_changes_nothing() {
+        let mut decoder = Decoder::new(ProtocolVersion::V2);
+        assert_eq!(
+            kind(&mut decoder, b"S\0\0\0\x07\x02"),
+            Some(DecodeErrorKind::UnknownValue)
+        );
+        assert_eq!(insert_xid(&mut decoder, INSERT), None);
+        assert_eq!(kind(&mut decoder, START), None);
+        assert_eq!(
+            kind(&mut decoder, b"E\0"),
+            Some(DecodeErrorKind::TrailingBytes)
+        );
+        assert_eq!(insert_xid(&mut decoder, STREAMED_INSERT), Some(7));
+    }
+
+    #[test]
+    fn each_version_knows_its_messages() {
+        for (version, tags) in [
+            (ProtocolVersion::V1, b"BCORYIUDTM".as_slice()),
+            (ProtocolVersion::V2, b"BCORYIUDTMScA"),
+            (ProtocolVersion::V3, b"BCORYIUDTMScAbPKrp"),
+            (ProtocolVersion::V4, b"BCORYIUDTMScAbPKrp"),
+        ] {
+            for tag in 0..=u8::MAX {
+                let error = Decoder::new(version)
+                    .decode(Bytes::from(vec![tag]))
+                    .unwrap_err();
+                // Known messages are refused too, for they have no content here.
+                let expected = if tags.contains(&tag) {
+                    DecodeErrorKind::Truncated
+                } else if tag == b'E' && version >= ProtocolVersion::V2 {
+                    DecodeErrorKind::OutsideStream
+                } else if b"SEcAbPKrp".contains(&tag) {
+                    DecodeErrorKind::LaterVersion
+                } else {
+                    DecodeErrorKind::UnknownValue
+                };
+                assert_eq!(error.kind(), expected, "{version:?} {}", tag.escape_ascii());
+                assert_eq!(error.tag(), Some(tag));
+            }
+        }
+        let numbers = [
+            ProtocolVersion::V1,
+            ProtocolVersion::V2,
+            ProtocolVersion::V3,
+            ProtocolVersion::V4,
+        ]
+        .map(ProtocolVersion::number);
+        assert_eq!(numbers, [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn only_version_4_knows_where_an_abort_was() {
+        for version in [ProtocolVersion::V2, ProtocolVersion::V3] {
+            let mut decoder = Decoder::new(version);
+            assert_eq!(kind(&mut decoder, ABORT), None);
+            assert_eq!(
+                kind(&mut decoder, ABORT_WITH_INFO),
+                Some(DecodeErrorKind::TrailingBytes)
+            );
+        }
+        let mut decoder = Decoder::new(ProtocolVersion::V4);
+        assert_eq!(kind(&mut decoder, ABORT), None);
+        assert_eq!(kind(&mut decoder, ABORT_WITH_INFO), None);
+    }
+
+    #[test]
+    fn empty_input_has_no_tag() {
+        let error = Decoder::new(ProtocolVersion::V1)
+            .decode(Bytes::new())
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.tag()),
+            (DecodeErrorKind::Truncated, None)
+        );
+    }
+}

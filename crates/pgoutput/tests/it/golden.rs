@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use pgoutput::{
     CopyBinaryDecoder, Datum, Lsn, Message, OldTuple, PrimaryKeepalive, ProtocolVersion,
-    RelationColumn, ReplicaIdentity, ReplicationFrame, StandbyStatusUpdate, Tuple, value,
+    RelationColumn, ReplicaIdentity, ReplicationFrame, StandbyStatusUpdate, Tuple,
+    value::{binary as b, text as t},
 };
 
 use crate::data;
@@ -21,7 +22,7 @@ fn texts(tuple: &Tuple) -> Vec<Option<&str>> {
         .map(|datum| match datum {
             Datum::Null => None,
             Datum::UnchangedToast => Some("(unchanged)"),
-            Datum::Text(raw) => Some(value::text::text(raw).unwrap()),
+            Datum::Text(raw) => Some(t::text(raw).unwrap()),
             Datum::Binary(_) => Some("(binary)"),
         })
         .collect()
@@ -307,7 +308,6 @@ fn rows_in_binary_hold_the_values_of_those_in_text() {
             other => panic!("{other:?}"),
         })
         .collect();
-    use value::{binary as b, text as t};
     assert_eq!(t::int4(pairs[0].0), b::int4(pairs[0].1));
     assert_eq!(t::text(pairs[1].0), b::text(pairs[1].1));
     assert_eq!(t::numeric(pairs[2].0, 12, 2), Ok(1250));
@@ -466,7 +466,6 @@ fn status_update_by_hand() {
 
 #[test]
 fn rows_of_a_binary_copy() {
-    use value::binary as b;
     let mut decoder = CopyBinaryDecoder::new(16);
     let mut rows = Vec::new();
     for message in data::copy_data("copy_binary") {

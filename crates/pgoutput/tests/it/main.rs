@@ -4,7 +4,10 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "helpers of tests may fail by panic"
+    clippy::string_slice,
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "helpers of tests may fail by panic and need not be fast"
 )]
 
 mod copy;
@@ -12,5 +15,6 @@ mod data;
 mod golden;
 mod malformed;
 mod round_trip;
+mod values_awkward;
 mod values_formatted;
 mod values_server;
