@@ -127,3 +127,65 @@ async fn process_id(connection: &mut Connection) -> Result<i32, SourceError> {
         .await?
         .parse("pid")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::SessionKind;
+    use crate::scripted::{self, rows};
+
+    /// A session whose queries for the process id are answered with these, one after the other.
+    async fn session(pids: &'static [&'static str]) -> Connection {
+        scripted::session(4096, SessionKind::Sql, async |mut server| {
+            let mut pids = pids.iter();
+            loop {
+                let answer = if server.query().await.contains("pg_backend_pid") {
+                    rows(&["pid"], &[vec![pids.next().copied()]])
+                } else {
+                    rows(&["a"], &[])
+                };
+                server.send(&answer).await;
+                if pids.as_slice().is_empty() {
+                    break;
+                }
+            }
+            // Whatever comes without a process id, such as rollback.
+            loop {
+                server.query().await;
+                server.send(&rows(&["a"], &[])).await;
+            }
+        })
+        .await
+    }
+
+    /// The scripted server gives 7 with its cancellation key.
+    #[tokio::test]
+    async fn routes_are_told_apart() {
+        for (pids, expected) in [
+            (&["7", "7"], Route::Direct),
+            (&["9", "9"], Route::Proxied),
+            (&["7", "9"], Route::TransactionPooler),
+        ] {
+            assert_eq!(route(&mut session(pids).await).await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn sharing_a_server_process_gives_a_pooler_away() {
+        let table: &[(&[&str], &[&str], Route)] = &[
+            (&["7", "7", "7", "7"], &["8"], Route::Direct),
+            // The second session got the process that the first had used.
+            (&["7", "9", "9", "9"], &["7"], Route::TransactionPooler),
+            (&["7", "8", "8", "8"], &["8"], Route::TransactionPooler),
+            (&["6", "7", "7", "7"], &["8"], Route::TransactionPooler),
+            (&["5", "5", "5", "5"], &["6"], Route::Proxied),
+        ];
+        for (first, second, expected) in table {
+            let (mut first, mut second) = (session(first).await, session(second).await);
+            assert_eq!(
+                detect_pooler(&mut first, &mut second).await.unwrap(),
+                *expected
+            );
+        }
+    }
+}

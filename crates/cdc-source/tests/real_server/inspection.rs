@@ -1,0 +1,423 @@
+use cdc_source::publication::{self, PublicationDifference, WantedPublication};
+use cdc_source::server::{self, Route};
+use cdc_source::tables::{self, Generated, Persistence, TableKind};
+use cdc_source::{
+    KeyInfo, PublicationName, PublishActions, PublishedTable, SessionKind, SourceErrorKind,
+};
+use pgoutput::{Oid, ReplicaIdentity};
+
+use crate::cluster::{Cluster, servers};
+use crate::streaming::{publication as name, publish, table};
+
+fn strings(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn publications_are_made_compared_and_watched() {
+    for (major, bin) in servers() {
+        let cluster = Cluster::start(&bin, &[]).await;
+        let mut sql = cluster.sql().await;
+        sql.execute(
+            "create table public.a (id int primary key, x int, \"odd \"\"name\" int); \
+             create table public.b (id int primary key); \
+             create table public.b_child () inherits (public.b); \
+             create table public.c (id int)",
+        )
+        .await
+        .unwrap();
+        assert_eq!(publication::inspect(&mut sql, &name()).await.unwrap(), None);
+
+        let mut wanted = WantedPublication {
+            name: name(),
+            actions: PublishActions::All,
+            via_root: true,
+            tables: vec![
+                PublishedTable {
+                    columns: Some(strings(&["odd \"name", "id"])),
+                    row_filter: Some("id > 7 -- seven".into()),
+                    ..table("a")
+                },
+                table("b"),
+            ],
+        };
+        if major < 15 {
+            let error = publication::create(&mut sql, &wanted).await.unwrap_err();
+            assert_eq!(error.kind(), SourceErrorKind::Unsupported);
+            wanted.tables[0] = table("a");
+        }
+        publication::create(&mut sql, &wanted).await.unwrap();
+        let error = publication::create(&mut sql, &wanted).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::AlreadyExists);
+
+        let made = publication::inspect(&mut sql, &name())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(publication::diff(&wanted, Some(&made)), []);
+        assert!(made.insert && made.update && made.delete && made.truncate && made.via_root);
+        assert_eq!(made.owner, "postgres");
+        assert_eq!(
+            made.tables
+                .iter()
+                .map(|table| table.name.as_str())
+                .collect::<Vec<_>>(),
+            ["a", "b"],
+            "children do not come along"
+        );
+        if major >= 15 {
+            assert_eq!(made.tables[0].columns, Some(strings(&["id", "odd \"name"])));
+            assert_eq!(made.tables[0].row_filter.as_deref(), Some("(id > 7)"));
+        }
+        assert_eq!(made.tables[1].columns, None);
+        assert_eq!(made.tables[1].row_filter, None);
+
+        // Taken out and put in again: other oids (correctness rule 4).
+        publication::drop_tables(&mut sql, &name(), &[("public".into(), "b".into())])
+            .await
+            .unwrap();
+        publication::add_tables(&mut sql, &name(), &[table("b"), table("c")])
+            .await
+            .unwrap();
+        let now = publication::inspect(&mut sql, &name())
+            .await
+            .unwrap()
+            .unwrap();
+        let changes = publication::changes(&made, Some(&now));
+        assert!(
+            matches!(
+                &changes[..],
+                [
+                    PublicationDifference::TableReplaced { table: replaced, .. },
+                    PublicationDifference::TableUnwanted { table: added, .. },
+                ] if replaced == "b" && added == "c"
+            ),
+            "{changes:?}"
+        );
+
+        publication::drop(&mut sql, &name()).await.unwrap();
+        publication::drop(&mut sql, &name()).await.unwrap();
+        publish(&mut sql, &[]).await;
+        let empty = publication::inspect(&mut sql, &name())
+            .await
+            .unwrap()
+            .unwrap();
+        let changes = publication::changes(&made, Some(&empty));
+        assert!(
+            matches!(changes[0], PublicationDifference::Recreated { .. }),
+            "{changes:?}"
+        );
+        assert_eq!(changes.len(), 3);
+
+        let inserts = PublicationName::parse("ins").unwrap();
+        let wanted = WantedPublication {
+            name: inserts.clone(),
+            actions: PublishActions::InsertTruncate,
+            via_root: true,
+            tables: vec![table("c")],
+        };
+        publication::create(&mut sql, &wanted).await.unwrap();
+        let found = publication::inspect(&mut sql, &inserts).await.unwrap();
+        assert_eq!(publication::diff(&wanted, found.as_ref()), []);
+        sql.execute("update public.c set id = 1")
+            .await
+            .expect("the application goes on");
+
+        sql.execute("create publication everything for all tables")
+            .await
+            .unwrap();
+        let everything = PublicationName::parse("everything").unwrap();
+        assert!(
+            publication::inspect(&mut sql, &everything)
+                .await
+                .unwrap()
+                .unwrap()
+                .all_tables
+        );
+        if major >= 15 {
+            sql.execute("create publication s for tables in schema public")
+                .await
+                .unwrap();
+            let schema = PublicationName::parse("s").unwrap();
+            let found = publication::inspect(&mut sql, &schema)
+                .await
+                .unwrap()
+                .unwrap();
+            assert_eq!(found.schemas, ["public"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tables_are_described_in_full() {
+    for (major, bin) in servers() {
+        let cluster = Cluster::start(&bin, &[]).await;
+        let mut sql = cluster.sql().await;
+        sql.execute(
+            "create schema app; \
+             create domain app.positive as int check (value > 0); \
+             create table app.plain (id bigint generated always as identity, \
+                price numeric(10, 2) not null, tags text[], gone int, \
+                twice numeric generated always as (price * 2) stored, at app.positive, \
+                primary key (id, price) include (tags)); \
+             alter table app.plain drop column gone; \
+             create table app.deferred (id int primary key deferrable, code text not null unique); \
+             create unique index by_code on app.deferred (code); \
+             alter table app.deferred replica identity using index by_code; \
+             create table app.keyless (v int); \
+             alter table app.keyless replica identity full; \
+             alter table app.keyless enable row level security; \
+             create unlogged table app.loose (v int); \
+             create temporary table fleeting (v int); \
+             create table app.parent (id int); create table app.child () inherits (app.parent); \
+             create table app.root (id int, at int, primary key (id, at)) partition by range (at); \
+             create table app.leaf1 partition of app.root for values from (0) to (10); \
+             create table app.middle partition of app.root for values from (10) to (20) \
+                partition by range (at); \
+             create table app.leaf2 partition of app.middle for values from (10) to (20); \
+             alter table app.leaf2 replica identity full; \
+             insert into app.root select i, i % 20 from generate_series(1, 5000) i; \
+             insert into app.keyless select i from generate_series(1, 100) i; \
+             grant usage on schema app to trusting; grant select (id) on app.plain to trusting",
+        )
+        .await
+        .unwrap();
+        // Statistics of a session are flushed when it goes idle between transactions.
+        sql.execute("analyze").await.unwrap();
+        sql.execute("update app.keyless set v = v; delete from app.keyless where v = 1")
+            .await
+            .unwrap();
+        if major >= 15 {
+            sql.execute("select pg_stat_force_next_flush()")
+                .await
+                .unwrap();
+        }
+
+        let listed = tables::list_tables(&mut sql).await.unwrap();
+        let names: Vec<_> = listed.iter().map(|table| table.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "child", "deferred", "keyless", "loose", "parent", "plain", "root"
+            ],
+            "neither partitions nor temporary or system tables"
+        );
+        let oids: Vec<_> = listed.iter().map(|table| table.oid).collect();
+        let mut all = tables::describe(&mut sql, &[&oids[..], &[Oid::new(1)]].concat())
+            .await
+            .unwrap();
+        assert_eq!(all.len(), oids.len(), "an oid without a table is left out");
+        all.sort_by(|a, b| a.id.name.cmp(&b.id.name));
+        let [child, deferred, keyless, loose, parent, plain, root] =
+            <[_; 7]>::try_from(all).unwrap();
+
+        assert!(!child.is_inheritance_parent && parent.is_inheritance_parent);
+        assert_eq!(loose.id.persistence, Persistence::Unlogged);
+
+        assert_eq!(plain.id.kind, TableKind::Ordinary);
+        assert_eq!(plain.replica_identity, ReplicaIdentity::Default);
+        let key = KeyInfo {
+            columns: strings(&["id", "price"]),
+            deferrable: false,
+        };
+        assert_eq!(
+            plain.primary_key,
+            Some(key),
+            "included columns are not the key"
+        );
+        let columns: Vec<_> = plain
+            .columns
+            .iter()
+            .map(|column| {
+                (
+                    column.attnum,
+                    column.name.as_str(),
+                    column.type_name.as_str(),
+                    column.not_null,
+                )
+            })
+            .collect();
+        assert_eq!(
+            columns,
+            [
+                (1, "id", "bigint", true),
+                (2, "price", "numeric(10,2)", true),
+                (3, "tags", "text[]", false),
+                (5, "twice", "numeric", false),
+                (6, "at", "app.positive", false),
+            ]
+        );
+        assert_eq!(plain.columns[3].generated, Generated::Stored);
+        assert_eq!(plain.columns[2].dimensions, 1);
+        assert_eq!(plain.columns[1].type_modifier, (10 << 16 | 2) + 4);
+        assert!(plain.select_privilege && plain.schema_usage);
+
+        assert_eq!(deferred.replica_identity, ReplicaIdentity::Index);
+        assert!(deferred.primary_key.unwrap().deferrable);
+        let identity = KeyInfo {
+            columns: strings(&["code"]),
+            deferrable: false,
+        };
+        assert_eq!(deferred.identity_index, Some(identity));
+
+        assert_eq!(keyless.primary_key, None);
+        assert_eq!(keyless.replica_identity, ReplicaIdentity::Full);
+        assert!(keyless.row_security && !keyless.row_security_forced);
+        assert!(!keyless.row_security_applies, "not to a superuser");
+        if major >= 15 {
+            assert_eq!((keyless.updates, keyless.deletes), (100, 1));
+        }
+        assert_eq!(keyless.rows, Some(100));
+
+        assert_eq!(root.id.kind, TableKind::Partitioned);
+        assert_eq!((root.relfilenode, root.primary_key.is_some()), (0, true));
+        assert_eq!(root.rows, Some(5000));
+        let mut leaves: Vec<_> = root
+            .leaves
+            .iter()
+            .map(|leaf| (leaf.id.name.as_str(), leaf.replica_identity))
+            .collect();
+        leaves.sort_by_key(|leaf| leaf.0);
+        assert_eq!(
+            leaves,
+            [
+                ("leaf1", ReplicaIdentity::Default),
+                ("leaf2", ReplicaIdentity::Full)
+            ]
+        );
+        assert_eq!(
+            root.pages,
+            root.leaves.iter().map(|leaf| leaf.pages).sum::<u64>()
+        );
+        assert!(
+            root.leaves
+                .iter()
+                .all(|leaf| leaf.pages > 0 && leaf.relfilenode > 0)
+        );
+
+        // The same with other eyes.
+        let mut reader = cluster.connect("trusting", SessionKind::Sql).await;
+        let seen = tables::describe(&mut reader, &[plain.id.oid, keyless.id.oid])
+            .await
+            .unwrap();
+        let plain = seen
+            .iter()
+            .find(|table| table.id.oid == plain.id.oid)
+            .unwrap();
+        assert!(plain.schema_usage && !plain.select_privilege);
+        let readable: Vec<_> = plain
+            .columns
+            .iter()
+            .map(|column| column.select_privilege)
+            .collect();
+        assert_eq!(readable, [true, false, false, false, false]);
+        let keyless = seen
+            .iter()
+            .find(|table| table.id.oid == keyless.id.oid)
+            .unwrap();
+        assert!(keyless.row_security_applies);
+    }
+}
+
+#[tokio::test]
+async fn types_are_taken_apart() {
+    for (_, bin) in servers() {
+        let cluster = Cluster::start(&bin, &[]).await;
+        let mut sql = cluster.sql().await;
+        sql.execute(
+            "create domain public.acls as aclitem[]; \
+             create type public.pair as (a public.acls, b int4range[]); \
+             create table public.t (x public.pair[], p point)",
+        )
+        .await
+        .unwrap();
+        let rows = sql
+            .query(
+                "select atttypid as oid from pg_attribute where attrelid = 'public.t'::regclass \
+                    and attnum > 0 order by attnum",
+            )
+            .await
+            .unwrap();
+        let oids: Vec<_> = rows
+            .iter()
+            .map(|row| Oid::new(row.parse("oid").unwrap()))
+            .collect();
+        let types = tables::type_closure(&mut sql, &oids).await.unwrap();
+        let mut shown: Vec<_> = types
+            .values()
+            .map(|one| {
+                let parts: Vec<_> = one
+                    .parts
+                    .iter()
+                    .map(|part| types[part].name.as_str())
+                    .collect();
+                format!(
+                    "{} {}{} <- {}",
+                    one.name,
+                    one.kind,
+                    u8::from(one.is_array),
+                    parts.join(" ")
+                )
+            })
+            .collect();
+        shown.sort();
+        assert_eq!(
+            shown,
+            [
+                "_aclitem b1 <- aclitem",
+                "_int4range b1 <- int4range",
+                "_pair b1 <- pair",
+                "aclitem b0 <- ",
+                "acls d0 <- _aclitem",
+                "int4 b0 <- ",
+                "int4range r0 <- int4",
+                "pair c0 <- acls _int4range",
+                "point b0 <- ",
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn servers_say_what_they_are() {
+    for (major, bin) in servers() {
+        let cluster = Cluster::start(
+            &bin,
+            &[
+                "synchronous_standby_names=nobody",
+                "synchronous_commit=local",
+            ],
+        )
+        .await;
+        let mut sql = cluster.sql().await;
+        let mut maker = cluster.connect("postgres", SessionKind::Replication).await;
+        maker
+            .create_slot(&"one".parse().unwrap(), true)
+            .await
+            .unwrap();
+        let facts = server::facts(&mut sql).await.unwrap();
+        assert_eq!(facts.version.major(), major);
+        assert_eq!(facts.wal_level, "logical");
+        assert_eq!(
+            (facts.max_replication_slots, facts.used_replication_slots),
+            (10, 1)
+        );
+        assert_eq!((facts.max_wal_senders, facts.used_wal_senders), (10, 1));
+        assert_eq!(facts.max_slot_wal_keep_size, Some(1 << 30));
+        assert!(!facts.in_recovery && facts.is_superuser && facts.can_replicate);
+        assert!(facts.can_create_in_database);
+        assert_eq!(facts.role, "postgres");
+        assert_eq!(facts.synchronous_standby_names, "nobody");
+        assert_eq!(facts.server_encoding, "UTF8");
+        assert_eq!(facts.route, Route::Direct);
+
+        let mut other = cluster.connect("trusting", SessionKind::Sql).await;
+        let facts = server::facts(&mut other).await.unwrap();
+        assert!(!facts.is_superuser && facts.can_replicate && !facts.can_create_in_database);
+        assert_eq!(facts.used_replication_slots, 1);
+        assert_eq!(facts.used_wal_senders, 1);
+        let route = server::detect_pooler(&mut sql, &mut other).await.unwrap();
+        assert_eq!(route, Route::Direct);
+        assert!(!other.in_transaction());
+    }
+}

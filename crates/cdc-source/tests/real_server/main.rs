@@ -1,0 +1,16 @@
+//! Against real servers: those named by `DUCKFEEDER_TEST_PG_BIN_<major>`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod authentication;
+mod cluster;
+mod copying;
+mod inspection;
+mod streaming;
+mod tls;
