@@ -75,7 +75,8 @@ pub(crate) struct Engine<'a> {
     last_snapshot: Option<i64>,
     last_commit: Option<SystemTime>,
     last_error: Option<String>,
-    stopping: bool,
+    /// Set once nothing more is read: how the run will have ended.
+    stopping: Option<Outcome>,
     restart_wanted: bool,
     status_due: Instant,
     asked_at: Option<Instant>,
@@ -187,7 +188,7 @@ impl<'a> Engine<'a> {
             last_snapshot: prepared.last_snapshot,
             last_commit: None,
             last_error: None,
-            stopping: false,
+            stopping: None,
             restart_wanted: false,
             status_due: now,
             asked_at: None,
@@ -309,8 +310,13 @@ impl<'a> Engine<'a> {
         self.status_due = Instant::now();
         loop {
             let now = Instant::now();
-            if stop.is_cancelled() && !self.stopping {
-                self.stopping = true;
+            let ending = if stop.is_cancelled() {
+                Some(Outcome::Stopped)
+            } else {
+                self.caught_up(target)
+            };
+            if self.stopping.is_none() && ending.is_some() {
+                self.stopping = ending;
                 stop_deadline = Some(now + self.config.limits.shutdown_timeout);
                 if let Err(error) = self.drain_buffered(&mut stream, &mut decoder, now) {
                     return Ok(SessionEnd::Source(error));
@@ -318,7 +324,7 @@ impl<'a> Engine<'a> {
                 self.begin_stop()?;
             }
             let mut more = false;
-            if !self.stopping {
+            if self.stopping.is_none() {
                 match self.drain(&mut stream, &mut decoder, now) {
                     Ok(Drained::Quota) => more = true,
                     Ok(Drained::Empty) => {}
@@ -328,7 +334,7 @@ impl<'a> Engine<'a> {
             }
             self.act(now)?;
             self.copies(now)?;
-            if let Some(outcome) = self.finished(target) {
+            if let Some(outcome) = self.finished() {
                 self.acknowledge(&mut stream, now, true)
                     .await
                     .map_err(from_source)?;
@@ -360,7 +366,7 @@ impl<'a> Engine<'a> {
             tokio::select! {
                 biased;
                 // A stop is answered at once.
-                () = stop.cancelled(), if !self.stopping => {}
+                () = stop.cancelled(), if self.stopping.is_none() => {}
                 // Memory and acknowledgements hang on the committer's answers.
                 report = self.reports.recv() => self.report(report)?,
                 Some(event) = self.copy_events.recv() => self.copy_event(event, now)?,
@@ -375,7 +381,7 @@ impl<'a> Engine<'a> {
                 // More frames are buffered already.
                 () = std::future::ready(()), if more => {}
                 // Back-pressure: while memory is used up nothing is read (I6), and status updates go on.
-                frame = stream.next_frame(), if !paused && !self.stopping && !more => {
+                frame = stream.next_frame(), if !paused && self.stopping.is_none() && !more => {
                     let frame = match frame {
                         Ok(Some(frame)) => frame,
                         Ok(None) => {
@@ -561,7 +567,7 @@ impl<'a> Engine<'a> {
 
     /// Starts rounds of copies and commits those whose point the checkpoint has reached.
     fn copies(&mut self, now: Instant) -> Result<(), FeederError> {
-        if self.stopping {
+        if self.stopping.is_some() {
             return Ok(());
         }
         let checkpoint = self.intake.coordinator.checkpoint();
@@ -748,20 +754,19 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// What is left to do before the run is over, if it has an end.
-    fn finished(&self, target: Option<Lsn>) -> Option<Outcome> {
-        let coordinator = &self.intake.coordinator;
-        if self.stopping {
-            return (coordinator.stopped() && self.committing.is_none())
-                .then_some(Outcome::Stopped);
-        }
-        let target = target?;
+    /// Whether a run that has an end has reached it: everything up to the target is in the lake.
+    fn caught_up(&self, target: Option<Lsn>) -> Option<Outcome> {
         let copied = self
             .intake
             .tables()
             .all(|(table, _)| !matches!(table.state, TableState::Pending | TableState::Copying));
-        (copied && coordinator.checkpoint() >= target && coordinator.quiet())
-            .then_some(Outcome::CaughtUp)
+        (copied && self.intake.coordinator.checkpoint() >= target?).then_some(Outcome::CaughtUp)
+    }
+
+    /// Whether everything that was received when the run began to stop is committed.
+    fn finished(&self) -> Option<Outcome> {
+        let outcome = self.stopping?;
+        (self.intake.coordinator.stopped() && self.committing.is_none()).then_some(outcome)
     }
 
     /// Tells the server how far we are: when it asks, when the checkpoint moved, and on a timer (I1, I6).
@@ -807,7 +812,7 @@ impl<'a> Engine<'a> {
     }
 
     fn phase(&self) -> Phase {
-        if self.stopping {
+        if self.stopping.is_some() {
             return Phase::Stopping;
         }
         if self.last_error.is_some() {
