@@ -124,19 +124,26 @@ pub(crate) enum Command {
     },
 }
 
-/// What to wait for.
+/// What to wait for, and how long.
 #[derive(Debug, Args)]
-#[group(id = "goal", required = true, multiple = false, args = ["streaming", "lsn"])]
 pub(crate) struct Wait {
-    /// Until all tables are streaming
-    #[arg(long)]
-    streaming: bool,
-    /// Until everything that committed before this position is in the lake
-    #[arg(long, value_name = "LSN")]
-    pub(crate) lsn: Option<Lsn>,
+    #[command(flatten)]
+    pub(crate) goal: Goal,
     /// Give up after this long
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+/// What to wait for.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Goal {
+    /// Until all tables are streaming
+    #[arg(long)]
+    pub(crate) streaming: bool,
+    /// Until everything that committed before this position is in the lake
+    #[arg(long, value_name = "LSN")]
+    pub(crate) lsn: Option<Lsn>,
 }
 
 /// What to do with the configuration.
@@ -187,6 +194,9 @@ mod tests {
             panic!("wait was parsed as something else");
         };
         assert_eq!(wait.timeout, Duration::from_secs(30));
-        assert_eq!(wait.lsn.map(|lsn| lsn.to_string()).as_deref(), Some("1/2"));
+        assert_eq!(
+            wait.goal.lsn.map(|lsn| lsn.to_string()).as_deref(),
+            Some("1/2")
+        );
     }
 }

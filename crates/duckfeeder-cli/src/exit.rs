@@ -60,8 +60,7 @@ impl Failure {
 
     /// Adds the cause.
     pub(crate) fn caused_by(mut self, cause: &dyn StdError) -> Self {
-        self.causes.push(cause.to_string());
-        self.causes.extend(causes(cause));
+        self.causes = causes(Some(cause));
         self
     }
 
@@ -84,9 +83,9 @@ impl Failure {
     }
 }
 
-fn causes(error: &dyn StdError) -> Vec<String> {
+/// The chain of causes that begins with this one.
+fn causes(mut next: Option<&dyn StdError>) -> Vec<String> {
     let mut causes = Vec::new();
-    let mut next = error.source();
     while let Some(cause) = next {
         let text = cause.to_string();
         // Some errors repeat their cause.
@@ -103,7 +102,7 @@ impl From<ConfigError> for Failure {
         Self {
             exit: Exit::Usage,
             message: error.to_string(),
-            causes: causes(&error),
+            causes: causes(error.source()),
             remedy: Some(error.remedy().to_owned()),
         }
     }
@@ -120,7 +119,7 @@ impl From<duckfeeder::Error> for Failure {
         Self {
             exit: Exit::of(error.kind()),
             message: error.to_string(),
-            causes: causes(&error),
+            causes: causes(error.source()),
             remedy: error.remedy().map(str::to_owned),
         }
     }

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a test may panic"
 )]
 
@@ -98,7 +99,7 @@ fn configuration_errors_are_code_2_with_key_place_and_remedy() {
         &["status"],
         &[("DUCKFEEDER_LOG", "no=such=filter")],
         2,
-        "error: the environment variable DUCKFEEDER_LOG is not a log filter\n  because: invalid filter directive\n\
+        "error: the environment variable DUCKFEEDER_LOG is not a log filter\n  because: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5\n\
          remedy: write a level such as info or debug, or levels by target such as info,feeder_core=debug\n",
     );
     std::fs::write(at.join("duckfeeder.toml"), "[source]\nurl = 5\n").unwrap();

@@ -115,8 +115,8 @@ impl Feeder {
             return Ok(Outcome::Stopped);
         };
         let stop = CancellationToken::new();
-        let feed = core.run(mode, stop.clone());
-        tokio::pin!(feed);
+        // On the heap: the host's own future stays small.
+        let mut feed = Box::pin(core.run(mode, stop.clone()));
         tokio::select! {
             outcome = &mut feed => return outcome.map_err(Error::from),
             () = shutdown => stop.cancel(),

@@ -6,7 +6,7 @@ use duckfeeder::{ErrorKind, TableState};
 use feeder_core::report::{self, Report};
 use tokio::time::Instant;
 
-use crate::args::Wait;
+use crate::args::{Goal, Wait};
 use crate::config::Settings;
 use crate::console::Console;
 use crate::exit::{Exit, Result};
@@ -15,12 +15,12 @@ use crate::exit::{Exit, Result};
 const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Waits until the feeder has come so far.
-pub(super) async fn wait(settings: &Settings, goal: &Wait, console: &Console) -> Result {
-    let deadline = Instant::now() + goal.timeout;
+pub(super) async fn wait(settings: &Settings, wait: &Wait, console: &Console) -> Result {
+    let deadline = Instant::now() + wait.timeout;
     let mut missing = "the databases did not answer".to_owned();
     loop {
         match tokio::time::timeout_at(deadline, report::report(&settings.feeder)).await {
-            Ok(Ok(report)) => match lacks(&report, goal) {
+            Ok(Ok(report)) => match lacks(&report, &wait.goal) {
                 None => return Ok(Exit::Done),
                 Some(lack) => missing = lack,
             },
@@ -32,7 +32,7 @@ pub(super) async fn wait(settings: &Settings, goal: &Wait, console: &Console) ->
             Err(_) => {}
         }
         if Instant::now() + INTERVAL >= deadline {
-            let timeout = humantime::format_duration(goal.timeout);
+            let timeout = humantime::format_duration(wait.timeout);
             console.error(&format!("error: waited {timeout} in vain: {missing}\n"));
             return Ok(Exit::Unhealthy);
         }
@@ -41,7 +41,7 @@ pub(super) async fn wait(settings: &Settings, goal: &Wait, console: &Console) ->
 }
 
 /// What is still missing.
-fn lacks(report: &Report, goal: &Wait) -> Option<String> {
+fn lacks(report: &Report, goal: &Goal) -> Option<String> {
     if let Some(lsn) = goal.lsn {
         return (!report.covers(lsn))
             .then(|| format!("the checkpoint is {}, before {lsn}", report.checkpoint));
