@@ -29,6 +29,10 @@ use pgoutput::Lsn;
 use serde_json::json;
 use uuid::Uuid;
 
+const COLUMNS: &str =
+    "select string_agg(format('%s.%s %s %s %s', table_name, column_name, data_type,
+    is_nullable, column_default), ', ' order by table_name, ordinal_position)
+    from information_schema.columns where table_schema = 'duckfeeder'";
 const ORDERS: u32 = 4_000_000_001;
 const USERS: u32 = 16_385;
 
@@ -72,10 +76,6 @@ async fn the_printed_script_makes_the_same_tables_and_can_run_again() {
     let Some(db) = Database::create().await else {
         return;
     };
-    const COLUMNS: &str =
-        "select string_agg(format('%s.%s %s %s %s', table_name, column_name, data_type,
-        is_nullable, column_default), ', ' order by table_name, ordinal_position)
-        from information_schema.columns where table_schema = 'duckfeeder'";
     let catalog = db.catalog().await;
     migrations::up(&catalog).await.unwrap();
     let by_up: String = db.scalar(COLUMNS).await;
@@ -883,7 +883,7 @@ async fn the_janitor_claims_files_before_it_removes_them() {
     assert_eq!(other.pending_files().await.unwrap(), []);
 
     let claimed = control
-        .claim_files(&fence, Duration::from_secs(3600))
+        .claim_files(&fence, Duration::from_hours(1))
         .await
         .unwrap();
     assert_eq!(
