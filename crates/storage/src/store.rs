@@ -119,8 +119,8 @@ pub trait MultipartUpload: Debug + Send {
     ///
     /// # Errors
     /// [`AlreadyExists`](crate::StorageErrorKind::AlreadyExists) if there is an object at the path by now. After a
-    /// transient error the outcome is unknown and the call may be repeated; if the earlier one had been done, the
-    /// repeated one is `Ok` or `AlreadyExists`. [`UploadClosed`](crate::StorageErrorKind::UploadClosed) if the upload
+    /// transient error the outcome is unknown and the call may be repeated; if the object had been made, the
+    /// repeated call is `Ok` or `AlreadyExists`. [`UploadClosed`](crate::StorageErrorKind::UploadClosed) if the upload
     /// was lost to an earlier error or aborted, and has to be started again.
     async fn complete(&mut self) -> Result<(), StorageError>;
 

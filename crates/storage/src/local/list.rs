@@ -33,7 +33,7 @@ pub(super) fn list_page(
     let mut page = ListPage::default();
     let mut levels = Vec::new();
     if let Some((directory, prefix)) = start {
-        levels.push(Level::read(directory, prefix, after).map_err(|error| failed(shown, error))?);
+        levels.push(Level::read(directory, &prefix, after).map_err(|error| failed(shown, error))?);
     }
     if !root.path().is_dir() {
         return Err(root.missing(Operation::List, shown));
@@ -45,7 +45,7 @@ pub(super) fn list_page(
         };
         let file = level.directory.join(&entry.name);
         if entry.is_directory {
-            match Level::read(file, entry.path, after) {
+            match Level::read(file, &entry.path, after) {
                 Ok(below) => levels.push(below),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(shown, error)),
@@ -100,7 +100,7 @@ struct Entry {
 
 impl Level {
     /// Reads `directory`, whose entries' paths begin with `prefix`, without what lies at or before `after`.
-    fn read(directory: PathBuf, prefix: String, after: Option<&str>) -> io::Result<Self> {
+    fn read(directory: PathBuf, prefix: &str, after: Option<&str>) -> io::Result<Self> {
         let mut entries = Vec::new();
         for entry in read_directory(&directory)? {
             let (name, is_directory) = entry?;

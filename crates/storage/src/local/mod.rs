@@ -148,8 +148,7 @@ impl Storage for LocalStorage {
     }
 
     async fn delete(&self, path: &ObjectPath) -> Result<(), StorageError> {
-        self.run(Operation::Delete, path, |root, path| root.remove(path))
-            .await
+        self.run(Operation::Delete, path, Root::remove).await
     }
 
     fn url(&self) -> String {

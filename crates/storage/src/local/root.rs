@@ -127,7 +127,7 @@ impl Root {
         let mut directory = self.path.to_path_buf();
         let mut segments = path.segments();
         let name = segments.next_back().unwrap_or_default();
-        refuse_temporary(operation, path, name)?;
+        refuse_temporary(operation, path)?;
         for segment in segments {
             directory.push(segment);
             match lstat(operation, path, &directory)? {
@@ -188,14 +188,12 @@ impl Root {
         path: &ObjectPath,
     ) -> Result<(PathBuf, Option<Metadata>), StorageError> {
         let mut file = self.path.to_path_buf();
+        refuse_temporary(operation, path)?;
         let mut segments = path.segments().peekable();
         let mut found = None;
         while let Some(segment) = segments.next() {
             file.push(segment);
             let last = segments.peek().is_none();
-            if last {
-                refuse_temporary(operation, path, segment)?;
-            }
             found = lstat(operation, path, &file)?;
             if !last && !found.as_ref().is_some_and(Metadata::is_dir) {
                 return Ok((file, None));
@@ -212,11 +210,8 @@ fn is_write(operation: Operation) -> bool {
     )
 }
 
-fn refuse_temporary(
-    operation: Operation,
-    path: &ObjectPath,
-    name: &str,
-) -> Result<(), StorageError> {
+fn refuse_temporary(operation: Operation, path: &ObjectPath) -> Result<(), StorageError> {
+    let name = path.segments().next_back().unwrap_or_default();
     if is_temporary(OsStr::new(name)) {
         return Err(
             StorageError::new(StorageErrorKind::InvalidPath, operation, path.as_str())

@@ -145,6 +145,39 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
+    fn target(directory: &Path) -> Target {
+        let object = crate::ObjectPath::parse("object").unwrap();
+        let root = super::super::root::Root::open(directory).unwrap();
+        root.prepare(crate::Operation::Put, &object).unwrap()
+    }
+
+    #[test]
+    fn what_a_failed_append_left_behind_is_cut_off_or_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = target(directory.path());
+        let mut temp = TempFile::create(directory.path()).unwrap();
+        temp.append(b"one ").unwrap();
+        temp.file
+            .write_all_at(b"half of a part", temp.length)
+            .unwrap();
+        temp.append(b"two").unwrap();
+        temp.publish(&target).unwrap();
+        assert_eq!(fs::read(&target.file).unwrap(), b"one two");
+    }
+
+    #[test]
+    fn a_link_that_was_made_although_its_answer_was_lost_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = target(directory.path());
+        let temp = TempFile::create(directory.path()).unwrap();
+        fs::hard_link(&temp.path, &target.file).unwrap();
+        temp.publish(&target).unwrap();
+        let other = TempFile::create(directory.path()).unwrap();
+        let error = other.publish(&target).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
     #[test]
     fn a_probe_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();

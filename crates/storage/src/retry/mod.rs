@@ -102,6 +102,7 @@ impl Storage for RetryStorage {
                         path: path.clone(),
                         size: 0,
                         outcome_unknown: false,
+                        aborted: false,
                     }));
                 }
                 Err(error) => attempts.failed(error).await?,
@@ -169,12 +170,25 @@ struct RetryUpload {
     /// A `complete` failed in a way that may have been done all the same. Outlives one call, because the caller may
     /// repeat it too.
     outcome_unknown: bool,
+    /// Aborted by the caller, as opposed to lost to an error.
+    aborted: bool,
+}
+
+impl RetryUpload {
+    fn refuse_aborted(&self, operation: Operation) -> Result<(), StorageError> {
+        if self.aborted {
+            let kind = StorageErrorKind::UploadClosed;
+            return Err(StorageError::new(kind, operation, self.path.as_str()));
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl MultipartUpload for RetryUpload {
     async fn put_part(&mut self, part: Bytes) -> Result<(), StorageError> {
+        self.refuse_aborted(Operation::PutPart)?;
         let mut attempts = self.store.attempts(Operation::PutPart, &self.path);
         loop {
             match self.inner.put_part(part.clone()).await {
@@ -189,6 +203,7 @@ impl MultipartUpload for RetryUpload {
     }
 
     async fn complete(&mut self) -> Result<(), StorageError> {
+        self.refuse_aborted(Operation::Complete)?;
         let mut attempts = self.store.attempts(Operation::Complete, &self.path);
         loop {
             match self.inner.complete().await {
@@ -207,6 +222,7 @@ impl MultipartUpload for RetryUpload {
     }
 
     async fn abort(&mut self) -> Result<(), StorageError> {
+        self.aborted = true;
         let mut attempts = self.store.attempts(Operation::Abort, &self.path);
         loop {
             match self.inner.abort().await {

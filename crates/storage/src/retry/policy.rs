@@ -8,7 +8,7 @@ use tracing::warn;
 use crate::{Operation, StorageError, StorageErrorKind};
 
 /// A store that asks for more than this is left to the caller, who can pause as a whole.
-const LONGEST_REQUESTED_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_REQUESTED_WAIT: Duration = Duration::from_mins(1);
 
 /// How often and how fast one operation is repeated: exponential backoff with full jitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn a_requested_wait_is_kept_in_full_or_left_to_the_caller() {
         let policy = policy(3, 100, 100);
-        let wait = policy.wait(1, Some(Duration::from_secs(60))).unwrap();
-        assert!(wait >= Duration::from_secs(60) && wait <= Duration::from_millis(60_100));
+        let wait = policy.wait(1, Some(Duration::from_mins(1))).unwrap();
+        assert!(wait >= Duration::from_mins(1) && wait <= Duration::from_millis(60_100));
         assert!(policy.wait(1, Some(Duration::from_secs(61))).is_none());
     }
 

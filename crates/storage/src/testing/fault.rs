@@ -1,6 +1,6 @@
 //! A store that fails on demand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -85,8 +85,9 @@ struct Script {
 #[derive(Debug, Default)]
 struct Steps {
     calls: u64,
-    next: Option<(u32, Fault)>,
+    next: VecDeque<(u32, Fault)>,
     each_path: Option<(u32, Fault)>,
+    /// How often `each_path` has struck.
     failed_by_path: HashMap<String, u32>,
     delay: Duration,
     hold: Option<(Moment, Arc<Gate>)>,
@@ -144,12 +145,16 @@ impl FaultStorage {
         }
     }
 
-    /// The next `times` calls of `operation` fail with `fault`. Replaces what was injected before.
+    /// The next `times` calls of `operation` fail with `fault`, once those injected before are used up.
     pub fn inject(&self, operation: Operation, times: u32, fault: Fault) {
-        self.script().steps(operation).next = Some((times, fault));
+        self.script()
+            .steps(operation)
+            .next
+            .push_back((times, fault));
     }
 
-    /// The first `times` calls of `operation` on each path fail with `fault`, and then again after each success.
+    /// The first `times` calls of `operation` on each path fail with `fault`, once those of [`inject`](Self::inject)
+    /// are used up.
     pub fn inject_on_each_path(&self, operation: Operation, times: u32, fault: Fault) {
         self.script().steps(operation).each_path = Some((times, fault));
     }
@@ -195,6 +200,25 @@ fn lock(script: &Mutex<Script>) -> MutexGuard<'_, Script> {
     script.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Steps {
+    fn take_fault(&mut self, path: &str) -> Option<Fault> {
+        while let Some((times, fault)) = self.next.front_mut() {
+            if *times > 0 {
+                *times -= 1;
+                return Some(fault.clone());
+            }
+            self.next.pop_front();
+        }
+        let (times, fault) = self.each_path.as_ref()?;
+        let failed = self.failed_by_path.entry(path.to_owned()).or_default();
+        if *failed >= *times {
+            return None;
+        }
+        *failed += 1;
+        Some(fault.clone())
+    }
+}
+
 impl Script {
     fn steps(&mut self, operation: Operation) -> &mut Steps {
         self.steps.entry(operation).or_default()
@@ -204,21 +228,7 @@ impl Script {
     fn begin(&mut self, operation: Operation, path: &str) -> Plan {
         let steps = self.steps(operation);
         steps.calls = steps.calls.saturating_add(1);
-        let mut fault = None;
-        if let Some((times, next)) = &mut steps.next
-            && *times > 0
-        {
-            *times -= 1;
-            fault = Some(next.clone());
-        } else if let Some((times, each)) = &steps.each_path {
-            let failed = steps.failed_by_path.entry(path.to_owned()).or_default();
-            if *failed < *times {
-                *failed += 1;
-                fault = Some(each.clone());
-            } else {
-                *failed = 0;
-            }
-        }
+        let fault = steps.take_fault(path);
         Plan {
             fault,
             delay: steps.delay,

@@ -1,5 +1,8 @@
-//! The conformance suite ([`conformance`]), and a store that fails on demand ([`FaultStorage`]).
+//! The conformance suite ([`conformance`](conformance::conformance)), and a store that fails on demand
+//! ([`FaultStorage`]).
 
+pub mod conformance;
 mod fault;
 
+pub use self::conformance::{Capabilities, conformance};
 pub use self::fault::{Fault, FaultStorage, Hold, Moment};
