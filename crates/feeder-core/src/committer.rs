@@ -27,9 +27,9 @@ use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::retry::Backoff;
 
 /// Older uncommitted files are looked at before they are committed: somebody may have cleaned them away.
-const UNCOMMITTED_FILE_AGE: Duration = Duration::from_secs(600);
+const UNCOMMITTED_FILE_AGE: Duration = Duration::from_mins(10);
 /// Below this, cleaning by DuckDB can reach files that wait for their commit.
-pub(crate) const SAFE_DELETE_OLDER_THAN: Duration = Duration::from_secs(86_400);
+pub(crate) const SAFE_DELETE_OLDER_THAN: Duration = Duration::from_hours(24);
 
 /// See the module's documentation.
 pub(crate) struct Committer {
@@ -49,7 +49,7 @@ pub(crate) struct Committer {
 struct Commit<'a> {
     files: &'a [UploadedFile],
     to: Lsn,
-    commit_timestamp: Option<i64>,
+    source_time: Option<i64>,
     transitions: &'a [TableTransition],
     incomplete: &'a [String],
     message: &'static str,
@@ -176,7 +176,7 @@ impl Committer {
             let commit = Commit {
                 files: &files,
                 to: end.to,
-                commit_timestamp: end.commit_timestamp,
+                source_time: end.commit_timestamp,
                 transitions: &transitions,
                 incomplete: &incomplete,
                 message: "changes",
@@ -232,7 +232,7 @@ impl Committer {
         let commit = Commit {
             files: &copy.files,
             to: self.checkpoint,
-            commit_timestamp: None,
+            source_time: None,
             transitions: &transitions,
             incomplete: &copy.incomplete,
             message: "first copy",
@@ -331,7 +331,7 @@ impl Committer {
             attempt,
             self.checkpoint,
             commit.to,
-            commit.commit_timestamp,
+            commit.source_time,
             commit.transitions.to_vec(),
             commit
                 .files
@@ -346,7 +346,7 @@ impl Committer {
                 tracing::warn!(error = %error, "the answer to COMMIT is lost; reading the checkpoint row");
                 self.resolve(attempt, error).await?
             }
-            Err(error) => return Err(self.classify(commit, error)),
+            Err(error) => return Err(classify(commit, error)),
         };
         self.verify_after_commit(commit.files, grace).await;
         Ok(snapshot)
@@ -363,7 +363,7 @@ impl Committer {
             match self.control.resolve_attempt(&self.fence, attempt).await {
                 Ok(Resolution::Committed { snapshot }) => return Ok(snapshot),
                 Ok(Resolution::NotCommitted) => {
-                    return Err(CommitFailure::Other(transient(from_catalog(lost))));
+                    return Err(CommitFailure::Other(transient(&from_catalog(lost))));
                 }
                 Err(error) if error.is_transient() => {
                     tracing::warn!(error = %error, "the checkpoint row cannot be read yet");
@@ -376,29 +376,11 @@ impl Committer {
         }
     }
 
-    fn classify(
-        &self,
-        commit: &Commit<'_>,
-        error: ducklake_catalog::CatalogError,
-    ) -> CommitFailure {
-        if *error.kind() == CatalogErrorKind::TableChanged {
-            let table = commit
-                .files
-                .iter()
-                .find(|file| error.object().contains(&file.table.target))
-                .map(|file| Arc::clone(&file.table));
-            if let Some(table) = table {
-                return CommitFailure::Table(table, from_catalog(error));
-            }
-        }
-        CommitFailure::Other(from_catalog(error))
-    }
-
     fn change_set(&self, commit: &Commit<'_>) -> ChangeSet {
         let extra = serde_json::json!({
             "feeder": self.feeder,
             "lsn": commit.to.to_string(),
-            "commit_timestamp": commit.commit_timestamp.map(crate::clock::utc_text),
+            "commit_timestamp": commit.source_time.map(crate::clock::utc_text),
             "complete": commit.incomplete.is_empty(),
             "incomplete": commit.incomplete,
         });
@@ -495,7 +477,21 @@ impl Committer {
     }
 }
 
-fn transient(error: FeederError) -> FeederError {
+fn classify(commit: &Commit<'_>, error: ducklake_catalog::CatalogError) -> CommitFailure {
+    if *error.kind() == CatalogErrorKind::TableChanged {
+        let table = commit
+            .files
+            .iter()
+            .find(|file| error.object().contains(&file.table.target))
+            .map(|file| Arc::clone(&file.table));
+        if let Some(table) = table {
+            return CommitFailure::Table(table, from_catalog(error));
+        }
+    }
+    CommitFailure::Other(from_catalog(error))
+}
+
+fn transient(error: &FeederError) -> FeederError {
     FeederError::transient(error.kind(), error.to_string())
 }
 

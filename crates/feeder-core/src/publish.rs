@@ -292,11 +292,11 @@ pub(crate) async fn reconcile(
             match difference {
                 D::TableMissing { schema, table, .. } => add.push((schema, table)),
                 D::TableUnwanted { schema, table, .. } => remove.push((schema, table)),
-                D::Columns { schema, table, .. } | D::RowFilter { schema, table, .. } => {
-                    if !add.contains(&(schema.clone(), table.clone())) {
-                        remove.push((schema.clone(), table.clone()));
-                        add.push((schema, table));
-                    }
+                D::Columns { schema, table, .. } | D::RowFilter { schema, table, .. }
+                    if !add.contains(&(schema.clone(), table.clone())) =>
+                {
+                    remove.push((schema.clone(), table.clone()));
+                    add.push((schema, table));
                 }
                 _ => {}
             }

@@ -128,7 +128,7 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
             problems.push(format!("slot {} is lost", config.source.slot.as_str()));
         }
         Some(slot) if !slot.active => {
-            problems.push("no feeder is connected to the slot".to_owned())
+            problems.push("no feeder is connected to the slot".to_owned());
         }
         Some(_) => {}
     }

@@ -596,10 +596,11 @@ impl<'a> Engine<'a> {
             self.next_round = None;
             return Ok(());
         }
-        self.start_round(&pending)
+        self.start_round(&pending);
+        Ok(())
     }
 
-    fn start_round(&mut self, pending: &[u32]) -> Result<(), FeederError> {
+    fn start_round(&mut self, pending: &[u32]) {
         let mut wanted = Vec::new();
         for source_oid in pending {
             if let Some(table) = self.intake.table_mut(*source_oid) {
@@ -624,7 +625,6 @@ impl<'a> Engine<'a> {
                 }
             }
         });
-        Ok(())
     }
 
     fn commit_copy(&mut self, copy: FinishedCopy) -> Result<(), FeederError> {

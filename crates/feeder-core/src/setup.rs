@@ -295,33 +295,23 @@ async fn slot_and_row(
         release_slot(config, source).await?;
         return Ok((row.clone(), None, false));
     }
-    let (checkpoint, snapshot) = match source.slot.as_ref().and_then(|slot| slot.confirmed_flush) {
+    let confirmed = source.slot.as_ref().and_then(|slot| slot.confirmed_flush);
+    let (checkpoint, snapshot) = if let Some(confirmed) = confirmed {
         // A slot without a checkpoint: what it confirmed is lost to us, so everything is copied again.
-        Some(confirmed) => {
-            release_slot(config, source).await?;
-            (confirmed, None)
-        }
-        None => {
-            let mut replication =
-                Connection::connect(&config.source.endpoint, SessionKind::Replication)
-                    .await
-                    .map_err(from_source)?;
-            let created = replication
-                .create_slot(&config.source.slot, false)
+        release_slot(config, source).await?;
+        (confirmed, None)
+    } else {
+        let mut replication =
+            Connection::connect(&config.source.endpoint, SessionKind::Replication)
                 .await
                 .map_err(from_source)?;
-            let point = created.consistent_point;
-            (
-                point,
-                Some((
-                    replication,
-                    CopySnapshot {
-                        point,
-                        name: created.snapshot,
-                    },
-                )),
-            )
-        }
+        let created = replication
+            .create_slot(&config.source.slot, false)
+            .await
+            .map_err(from_source)?;
+        let point = created.consistent_point;
+        let name = created.snapshot;
+        (point, Some((replication, CopySnapshot { point, name })))
     };
     let new = NewFeeder {
         system_identifier: source.identity.system_id.to_string(),
@@ -392,10 +382,6 @@ async fn is_ours(connection: &mut Connection, pid: i32) -> Result<bool, FeederEr
 }
 
 /// Brings the control rows in line with the configuration.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "all of them are results of earlier steps of one procedure"
-)]
 async fn reconcile_tables(
     control: &Control,
     fence: &Fence,
@@ -448,7 +434,7 @@ async fn reconcile_tables(
             }
             // Back in the configuration, put into the publication anew, or a copy that did not end.
             TableState::Paused | TableState::Copying => {
-                transitions.push(TableTransition::pending(oid))
+                transitions.push(TableTransition::pending(oid));
             }
             TableState::Streaming if put_in => transitions.push(TableTransition::pending(oid)),
             TableState::Streaming | TableState::Pending | TableState::Error => {}
@@ -675,25 +661,19 @@ pub(crate) async fn prepare_round(
         .collect();
     source.control.update_tables(fence, &transitions).await?;
     let endpoint = &source.config.source.endpoint;
-    let (exporter, snapshot) = match first {
-        Some(first) => first,
-        None => {
-            let mut exporter = Connection::connect(endpoint, SessionKind::Replication)
-                .await
-                .map_err(from_source)?;
-            let created = exporter
-                .create_slot(&temporary_slot(source)?, true)
-                .await
-                .map_err(from_source)?;
-            let point = created.consistent_point;
-            (
-                exporter,
-                CopySnapshot {
-                    point,
-                    name: created.snapshot,
-                },
-            )
-        }
+    let (exporter, snapshot) = if let Some(first) = first {
+        first
+    } else {
+        let mut exporter = Connection::connect(endpoint, SessionKind::Replication)
+            .await
+            .map_err(from_source)?;
+        let created = exporter
+            .create_slot(&temporary_slot(source)?, true)
+            .await
+            .map_err(from_source)?;
+        let point = created.consistent_point;
+        let name = created.snapshot;
+        (exporter, CopySnapshot { point, name })
     };
     let mut connection = Connection::connect(endpoint, SessionKind::Sql)
         .await
