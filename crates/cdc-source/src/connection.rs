@@ -29,6 +29,8 @@ pub struct Connection {
     backend_pid: i32,
     version: ServerVersion,
     encrypted: bool,
+    /// Whether it has been a change stream before.
+    pub(crate) has_streamed: bool,
     /// An error of the server that is returned once the session is ready again.
     failure: Option<SourceError>,
 }

@@ -172,6 +172,16 @@ impl Connection {
         publications: &[PublicationName],
         options: StreamOptions,
     ) -> Result<ReplicationStream, SourceError> {
+        // A walsender never forgets that a logical stream has ended, and would end the next one at
+        // once, as if in good order (Postgres source, `walsender.c`, `streamingDoneSending`).
+        if self.has_streamed {
+            return Err(SourceError::new(
+                SourceErrorKind::Unusable,
+                "a connection can stream once; open another",
+            )
+            .about(slot));
+        }
+        self.has_streamed = true;
         let command = start_command(slot, start, publications, options);
         self.begin(&command).await?;
         match self.receive().await.map_err(|error| error.about(slot))? {
@@ -327,8 +337,8 @@ impl ReplicationStream {
         &self.slot
     }
 
-    /// Ends the stream in good order and gives the connection back. Frames on their way are
-    /// dropped: the slot sends them again. The server may first finish sending a large
+    /// Ends the stream in good order and gives the connection back, for SQL and commands about
+    /// slots; it cannot stream again. Frames on their way are dropped: the slot sends them again. The server may first finish sending a large
     /// transaction; bound the time, and drop the stream instead if it runs out.
     ///
     /// # Errors

@@ -111,6 +111,7 @@ impl Connection {
             backend_pid: 0,
             version: ServerVersion::default(),
             encrypted: dialled.encrypted,
+            has_streamed: false,
             failure: None,
         };
         connection.start(endpoint, &credentials).await?;

@@ -1,6 +1,7 @@
 //! A Postgres cluster of its own for a test, in a temporary folder.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -37,15 +38,18 @@ pub(crate) fn servers() -> Vec<(u32, PathBuf)> {
             std::env::var("REQUIRE_SERVICES").as_deref() != Ok("1"),
             "no DUCKFEEDER_TEST_PG_BIN_<major> is set"
         );
-        eprintln!("SKIPPED: no DUCKFEEDER_TEST_PG_BIN_<major> is set");
+        // Past the test harness, which hides what passing tests print.
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED: no DUCKFEEDER_TEST_PG_BIN_<major> is set"
+        )
+        .unwrap();
     }
     servers
 }
 
 pub(crate) struct Cluster {
     root: PathBuf,
-    bin: PathBuf,
-    owner: Option<(u32, u32)>,
     server: Child,
     pub(crate) port: u16,
 }
@@ -119,13 +123,7 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut cluster = Self {
-            root,
-            bin: bin.to_owned(),
-            owner,
-            server,
-            port,
-        };
+        let mut cluster = Self { root, server, port };
         cluster.wait().await;
         let mut connection = cluster.sql().await;
         for role in [
@@ -188,13 +186,18 @@ impl Cluster {
 
     /// Stops the server the way an administrator does: sessions end, walsenders finish sending.
     pub(crate) fn stop_fast(&self) {
-        let stopping = command(&self.bin, "pg_ctl", self.owner)
-            .args(["stop", "-m", "fast", "--no-wait", "-D"])
-            .arg(self.root.join("data"))
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(stopping.success());
+        self.signal("INT");
+    }
+
+    fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.server.id());
+        assert!(
+            Command::new("/bin/sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     async fn wait(&mut self) {
@@ -218,16 +221,15 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let stopped = command(&self.bin, "pg_ctl", self.owner)
-            .args(["stop", "-m", "immediate", "-D"])
-            .arg(self.root.join("data"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if !stopped.is_ok_and(|status| status.success()) {
-            drop(self.server.kill());
+        // Immediate shutdown: the server ends its processes and gives its memory back.
+        self.signal("QUIT");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while matches!(self.server.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                drop(self.server.kill());
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
-        drop(self.server.wait());
         drop(fs::remove_dir_all(&self.root));
     }
 }

@@ -159,11 +159,22 @@ async fn a_slot_streams_what_comes_after_it() {
         let error = slot::drop(&mut sql, &name()).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::SlotInUse);
 
-        // Stopped in good order, the connection streams again, from where we were.
-        let connection = stream.stop().await.unwrap();
+        // Stopped in good order, the connection goes on, but does not stream again.
+        let mut connection = stream.stop().await.unwrap();
+        let info = slot::inspect(&mut connection, &name())
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(!info.active);
+        let again = connection
+            .start_replication(&name(), end, &[publication()], OPTIONS)
+            .await;
+        assert_eq!(again.unwrap_err().kind(), SourceErrorKind::Unusable);
+
         sql.execute("insert into public.t values (16, 'more')")
             .await
             .unwrap();
+        let connection = cluster.connect("postgres", SessionKind::Replication).await;
         let mut stream = connection
             .start_replication(&name(), end, &[publication()], OPTIONS)
             .await
