@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::control::ControlError;
+
 /// Where an error belongs; decides retry and exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -115,15 +117,23 @@ impl std::error::Error for FeederError {
 /// A store's error, in the feeder's terms.
 pub(crate) fn from_storage(error: storage::StorageError) -> FeederError {
     let transient = error.is_transient();
-    let remedy = error.remedy().map(|remedy| remedy.to_string());
+    let remedy = error.remedy().map(ToString::to_string);
     mapped(FeederErrorKind::Storage, transient, remedy, error)
 }
 
 /// The catalog's error, in the feeder's terms. What the feeder's own hook reported comes back as it was.
 pub(crate) fn from_catalog(error: ducklake_catalog::CatalogError) -> FeederError {
+    if let Some(control) = control_error(&error) {
+        return FeederError::from(control);
+    }
     let transient = error.is_transient();
     let remedy = error.remedy();
     mapped(FeederErrorKind::Catalog, transient, remedy, error)
+}
+
+/// What the feeder's part of a commit failed with, if that is what failed.
+pub(crate) fn control_error(error: &ducklake_catalog::CatalogError) -> Option<&ControlError> {
+    std::error::Error::source(error).and_then(|source| source.downcast_ref())
 }
 
 /// The source's error, in the feeder's terms.

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use parquet_writer::RowBatchBuilder;
-use pgoutput::{Datum, Lsn, Message, OldTuple, Relation, RelationId, ReplicaIdentity, Tuple};
+use pgoutput::{
+    Datum, Lsn, Message, OldTuple, Relation, RelationColumn, RelationId, ReplicaIdentity, Tuple,
+};
 use rustc_hash::FxHashMap;
 
 use crate::config::{NumericMapping, OnTableError};
@@ -80,7 +82,7 @@ struct Slot {
 
 struct Plan {
     encoder: RowEncoder,
-    /// Wire positions of the key, for tables whose old rows arrive whole.
+    /// Wire positions of the key.
     key: Vec<usize>,
 }
 
@@ -516,15 +518,22 @@ impl Slot {
             .iter()
             .map(|column| column.name.as_str())
             .collect();
-        let key = if relation.replica_identity == ReplicaIdentity::Full {
-            self.table
-                .key
-                .iter()
-                .filter_map(|name| wire.iter().position(|column| column == name))
-                .collect()
-        } else {
-            Vec::new()
+        let full = relation.replica_identity == ReplicaIdentity::Full;
+        // Under FULL every column counts as key on the wire.
+        let in_key = |column: &RelationColumn| {
+            if full {
+                self.table.key.contains(&column.name)
+            } else {
+                column.is_key()
+            }
         };
+        let key = relation
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| in_key(column))
+            .map(|(position, _)| position)
+            .collect();
         let encoder = RowEncoder::new(&self.table.columns, &wire);
         self.plan = Some(Plan { encoder, key });
         Ok(())
@@ -560,28 +569,26 @@ impl Slot {
         old: Option<&OldTuple>,
         new: &Tuple,
     ) -> Result<i64, ChangeError> {
-        let (key_change, full) = match old {
-            None => (None, None),
-            // Sent only when a column of the key changed.
-            Some(OldTuple::Key(key)) => (Some(key), None),
-            Some(OldTuple::Full(row)) => {
-                let changed = self.plan.as_ref().is_some_and(|plan| {
-                    plan.key.iter().any(|position| {
-                        let before = row.iter().nth(*position);
-                        let after = new.iter().nth(*position);
-                        after != Some(Datum::UnchangedToast) && before != after
-                    })
-                });
-                (changed.then_some(row), Some(row))
-            }
-        };
+        let old = old.map(OldTuple::tuple);
+        let key_changed = old.is_some_and(|old| self.key_changed(old, new));
         let mut head = head;
-        if let Some(key) = key_change {
-            self.row(head, Op::Delete, key, None)?;
+        if let Some(old) = old.filter(|_| key_changed) {
+            self.row(head, Op::Delete, old, None)?;
             head.seq += 1;
         }
-        self.row(head, Op::Update, new, full)?;
-        Ok(if key_change.is_some() { 2 } else { 1 })
+        self.row(head, Op::Update, new, old)?;
+        Ok(if key_changed { 2 } else { 1 })
+    }
+
+    /// An old row alone says nothing: the server also sends it when a key column is toasted and unchanged.
+    fn key_changed(&self, old: &Tuple, new: &Tuple) -> bool {
+        self.plan.as_ref().is_some_and(|plan| {
+            plan.key.iter().any(|position| {
+                let before = old.iter().nth(*position);
+                let after = new.iter().nth(*position);
+                after != Some(Datum::UnchangedToast) && before != after
+            })
+        })
     }
 }
 
