@@ -152,17 +152,17 @@ impl Ended {
         Ok(self)
     }
 
-    /// Standard error names all of these, whatever their case.
+    /// What was printed names all of these, whatever their case.
     ///
     /// # Errors
     /// Names the first that is lacking.
     pub fn expect_message(&self, parts: &[&str]) -> Result<&Self> {
-        let lower = self.stderr.to_lowercase();
+        let printed = format!("{}{}", self.stdout, self.stderr);
+        let lower = printed.to_lowercase();
         for part in parts {
             ensure!(
                 lower.contains(&part.to_lowercase()),
-                "the message does not say {part:?}:\n{}",
-                self.stderr
+                "the message does not say {part:?}:\n{printed}"
             );
         }
         Ok(self)

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use duckfeeder_tests::{Options, feeder::Config, postgres::SUPERUSER};
 
 use crate::rig::{CATALOG, Rig, SOURCE};
@@ -30,40 +30,56 @@ fn expect_refusal(rig: &Rig, config: &Config, code: i32, words: &[&str]) -> Resu
     rig.expect_nothing_created().context(ended.stderr.clone())
 }
 
+/// A name for the case, the configuration, and the words that the message must say.
+type Case<'a> = (&'a str, Config, &'a [&'a str]);
+
+/// [`expect_refusal`] of several; reports all that were not refused as they should be.
+fn expect_refusals(rig: &Rig, code: i32, cases: &[Case<'_>]) -> Result<()> {
+    let mut wrong = Vec::new();
+    for (what, config, words) in cases {
+        if let Err(error) = expect_refusal(rig, config, code, words) {
+            wrong.push(format!("{what}: {error:#}"));
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
 #[test]
 fn configuration() -> Result<()> {
     let rig = Rig::new()?;
     rig.source("create table t (id int primary key)")?;
-    let cases: [(&str, Config, &[&str]); 5] = [
-        (
-            "an unknown key",
-            config(&rig).line("flush", "intervall = \"1s\""),
-            &["intervall", "interval"],
-        ),
-        (
-            "a wrong type",
-            config(&rig).line("flush", "max_rows = \"many\""),
-            &["max_rows"],
-        ),
-        (
-            "a bad value",
-            config(&rig).line("source", "keyless = \"maybe\""),
-            &["keyless", "refuse"],
-        ),
-        (
-            "a bad URL",
-            config(&rig).line("source", "url = \"mysql://x\""),
-            &["source.url", "postgres://"],
-        ),
-        (
-            "a bad name",
-            config(&rig).line("", "name = \"Shop!\""),
-            &["name", "Shop!"],
-        ),
-    ];
-    for (what, config, words) in cases {
-        expect_refusal(&rig, &config, CONFIGURATION, words).context(what)?;
-    }
+    expect_refusals(
+        &rig,
+        CONFIGURATION,
+        &[
+            (
+                "an unknown key",
+                config(&rig).line("flush", "intervall = \"1s\""),
+                &["intervall", "interval"],
+            ),
+            (
+                "a wrong type",
+                config(&rig).line("flush", "max_rows = \"many\""),
+                &["max_rows"],
+            ),
+            (
+                "a bad value",
+                config(&rig).line("source", "keyless = \"maybe\""),
+                &["keyless", "refuse"],
+            ),
+            (
+                "a bad URL",
+                config(&rig).line("source", "url = \"mysql://x\""),
+                &["source.url", "postgres://"],
+            ),
+            (
+                "a bad name",
+                config(&rig).line("", "name = \"Shop!\""),
+                &["name", "Shop!"],
+            ),
+        ],
+    )?;
     fs::write(rig.setup.config_file(), "name = ")?;
     rig.setup
         .run(&["run"])?
@@ -92,52 +108,60 @@ fn source() -> Result<()> {
         Config::new(&rig.pg.url(user, SOURCE), Some(&catalog)).tables(tables)
     };
     let root = |tables: &[&str]| with(SUPERUSER, tables);
-    let cases: [(&str, Config, &[&str]); 8] = [
-        (
-            "a wrong password",
-            with("feeder:wrong", &["public.t"]),
-            &["password", "feeder"],
-        ),
-        (
-            "no such database",
-            Config::new(&rig.pg.url(SUPERUSER, "nowhere"), Some(&catalog)),
-            &["nowhere"],
-        ),
-        (
-            "no REPLICATION",
-            with("mere:right", &["public.t"]),
-            &["mere", "replication"],
-        ),
-        (
-            "no SELECT",
-            with("feeder:right", &["public.hidden"]),
-            &["hidden", "select"],
-        ),
-        (
-            "a missing table",
-            root(&["public.missing"]),
-            &["public.missing"],
-        ),
-        (
-            "a glob that matches nothing",
-            root(&["nowhere.*"]),
-            &["nowhere.*"],
-        ),
-        (
-            "tables that collide",
-            root(&["public.Twice", "public.twice"]),
-            &["twice"],
-        ),
-        (
-            "columns that collide",
-            root(&["public.columns"]),
-            &["columns", "ID"],
-        ),
-    ];
-    for (what, config, words) in cases {
-        expect_refusal(&rig, &config, AT_SOURCE, words).context(what)?;
-    }
-    Ok(())
+    let nowhere = rig.pg.url(SUPERUSER, "nowhere");
+    // What the configuration names and the source does not have is the configuration's mistake.
+    expect_refusals(
+        &rig,
+        CONFIGURATION,
+        &[
+            (
+                "a missing table",
+                root(&["public.missing"]),
+                &["public.missing"],
+            ),
+            (
+                "a glob that matches nothing",
+                root(&["nowhere.*"]),
+                &["nowhere.*"],
+            ),
+            (
+                "tables that collide",
+                root(&["public.Twice", "public.twice"]),
+                &["twice"],
+            ),
+        ],
+    )?;
+    expect_refusals(
+        &rig,
+        AT_SOURCE,
+        &[
+            (
+                "a wrong password",
+                with("feeder:wrong", &["public.t"]),
+                &["password", "feeder"],
+            ),
+            (
+                "no database",
+                Config::new(&nowhere, Some(&catalog)),
+                &["nowhere"],
+            ),
+            (
+                "no REPLICATION",
+                with("mere:right", &["public.t"]),
+                &["mere", "replication"],
+            ),
+            (
+                "no SELECT",
+                with("feeder:right", &["public.hidden"]),
+                &["hidden", "select"],
+            ),
+            (
+                "columns that collide",
+                root(&["public.columns"]),
+                &["columns", "ID"],
+            ),
+        ],
+    )
 }
 
 #[test]
@@ -214,14 +238,12 @@ fn a_slot_in_use() -> Result<()> {
 fn catalog_and_store() -> Result<()> {
     let rig = Rig::new()?;
     rig.source("create table t (id int primary key)")?;
-    let file = rig.setup.lake_dir().join("a-file");
-    fs::write(&file, "")?;
-    let below = format!("url = \"file://{}/lake\"", file.display());
+    // Not even root can make a folder there.
     expect_refusal(
         &rig,
-        &config(&rig).line("storage", &below),
+        &config(&rig).line("storage", "url = \"file:///proc/duckfeeder-lake\""),
         AT_LAKE,
-        &["a-file"],
+        &["/proc/duckfeeder-lake"],
     )
     .context("a store that cannot be written")?;
     let nowhere = Config::new(

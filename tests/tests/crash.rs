@@ -3,18 +3,30 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
-use duckfeeder_tests::bank::{Bank, FULL_BRANCH, TABLES};
+use duckfeeder_tests::{
+    Feeder,
+    bank::{Bank, FULL_BRANCH, TABLES},
+};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::rig::{Rig, SOURCE, seed, size};
 
-/// Whether the first copy of the accounts is in the lake.
-fn copied(rig: &Rig) -> bool {
-    let exists = "select exists (from lake.raw.pgbench_accounts where _df_op = 'reset')";
+/// How many copies of the accounts are in the lake.
+fn copies(rig: &Rig) -> i64 {
+    let count = "select count(*) from lake.raw.pgbench_accounts where _df_op = 'reset'";
+    // Before the first one there may be no lake to attach.
     rig.lake
         .open()
-        .and_then(|mut db| db.scalar(exists))
-        .is_ok_and(|found| found.as_deref() == Some("true"))
+        .and_then(|mut db| db.int(count))
+        .unwrap_or_default()
+}
+
+/// Lets a feeder live for a random time of less than `longest` milliseconds.
+fn kill_within(rng: &mut StdRng, longest: u64, feeder: &mut Feeder) -> Result<()> {
+    let life = Duration::from_millis(rng.random_range(20..longest));
+    thread::sleep(life);
+    println!("a kill after {life:?}");
+    feeder.expect_running()
 }
 
 #[test]
@@ -26,43 +38,41 @@ fn kills_at_random_instants_lose_and_repeat_nothing() -> Result<()> {
     let clients = bank.start(4, seed);
     clients.wait_for_more(20)?;
 
-    let (wanted_in_copy, wanted) = size((2, 6), (10, 30));
-    let mut in_copy = 0;
-    let mut kills = 0;
-    while in_copy < wanted_in_copy || kills < wanted {
+    // Inside the first copy: each life ends before the accounts are in the lake.
+    let (mut in_copy, mut lives, wanted_in_copy) = (0, 0, size(3, 10));
+    while in_copy < wanted_in_copy {
+        lives += 1;
         ensure!(
-            kills < 4 * wanted,
-            "{kills} kills, but only {in_copy} inside the first copy"
+            lives < 10 * wanted_in_copy,
+            "only {in_copy} of {lives} kills hit the first copy"
         );
-        let inside = !copied(&rig);
-        // As long as the copy is to be met, shorter and shorter lives; later, any.
-        let longest = if inside && in_copy < wanted_in_copy {
-            600
-        } else {
-            2_500
-        };
-        let life = Duration::from_millis(rng.random_range(20..longest));
+        let before = copies(&rig);
         let mut feeder = rig.setup.spawn()?;
-        thread::sleep(life);
-        feeder.expect_running()?;
+        kill_within(&mut rng, 700, &mut feeder)?;
         feeder.kill()?;
-        kills += 1;
-        let still_inside = inside && !copied(&rig);
-        in_copy += u32::from(still_inside);
-        println!(
-            "kill {kills} after {life:?}, {}",
-            if still_inside {
-                "inside the first copy"
-            } else {
-                "while streaming"
-            }
-        );
+        if copies(&rig) == before {
+            in_copy += 1;
+        } else {
+            // Too late: the next kills are to meet a copy again.
+            rig.setup
+                .run(&["resync", "public.pgbench_accounts"])?
+                .expect_code(0)?;
+        }
     }
+    // While streaming, at any point of the way from the start to the steady state.
+    let mut feeder = rig.stream(&TABLES)?;
+    for _ in 0..size(4, 20) {
+        kill_within(&mut rng, 2_500, &mut feeder)?;
+        feeder.kill()?;
+        lives += 1;
+        feeder = rig.setup.spawn()?;
+    }
+    feeder.kill()?;
     clients.wait_for_more(20)?;
     let committed = clients.stop()?;
     rig.catch_up()?;
     rig.oracle()?.check_all(&TABLES)?;
-    println!("{kills} kills ({in_copy} inside the first copy), {committed} transactions");
+    println!("{lives} kills, {in_copy} of them inside the first copy, {committed} transactions");
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Tables without a key.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
-use crate::rig::{Rig, size};
+use crate::rig::{PATIENCE, Rig, size};
 
 #[test]
 fn a_keyless_table_leaves_the_applications_own_update_working() -> Result<()> {
@@ -18,9 +19,19 @@ fn a_keyless_table_leaves_the_applications_own_update_working() -> Result<()> {
     // The application does what it always did; the table is given up, with both remedies, and no other.
     rig.source("update notes set body = 'c' where body = 'b'")?;
     rig.source("update keyed set v = 2")?;
-    feeder.wait_until("the table is in error", crate::rig::PATIENCE, || {
+    feeder.wait_until("the table is in error", PATIENCE, || {
         let status = rig.setup.run(&["status", "--json"])?.stdout;
-        Ok((status.contains("notes") && status.contains("error")).then_some(()))
+        let status: Value = serde_json::from_str(&status)?;
+        let tables = status
+            .get("tables")
+            .and_then(Value::as_array)
+            .context("no tables")?;
+        let notes = tables
+            .iter()
+            .find(|table| table["source"] == "public.notes");
+        Ok(notes
+            .is_some_and(|notes| notes["state"] == "error")
+            .then_some(()))
     })?;
     rig.wait_until_equal(&mut feeder, &["keyed"])?;
     let told = rig.setup.run(&["status"])?.stdout.to_lowercase();

@@ -20,8 +20,10 @@ fn login_replication_and_select_are_enough_when_the_dba_made_the_publication() -
     rig.source(
         "create role feeder login replication password 'a ''quoted'' secret';
          grant select on all tables in schema public to feeder;
-         create publication duckfeeder_test for table pgbench_accounts, pgbench_branches, pgbench_tellers;
-         create publication duckfeeder_test_ins for table pgbench_history with (publish = 'insert, truncate');
+         create publication duckfeeder_test for table pgbench_accounts, pgbench_branches, pgbench_tellers
+             with (publish_via_partition_root = true);
+         create publication duckfeeder_test_ins for table pgbench_history
+             with (publish = 'insert, truncate', publish_via_partition_root = true);
          revoke create on schema public from public",
     )?;
     rig.pg.sql(
@@ -54,7 +56,7 @@ fn a_publication_that_lacks_a_table_is_refused_by_name() -> Result<()> {
     })?;
     rig.source(
         "create table here (id int primary key); create table lacking (id int primary key);
-         create publication duckfeeder_test for table here",
+         create publication duckfeeder_test for table here with (publish_via_partition_root = true)",
     )?;
     rig.setup
         .run(&["run"])?
@@ -73,7 +75,7 @@ fn a_row_level_security_table_is_refused_and_not_half_copied() -> Result<()> {
          alter table secrets enable row level security;
          create policy own on secrets using (owner = current_user);
          grant select on secrets to feeder; grant create on database source_db to feeder;
-         create publication duckfeeder_test for table secrets",
+         create publication duckfeeder_test for table secrets with (publish_via_partition_root = true)",
     )?;
     rig.pg.sql(
         CATALOG,
