@@ -175,60 +175,32 @@ impl LakeType {
         }
     }
 
-    /// Whether every value of this type, as stored in Parquet files that stay as they are, still
-    /// reads as a value of `wider`.
+    /// Whether a column of this type may become `wider` while its files stay as they are: wider
+    /// integers, and decimals of the same scale with more digits.
     ///
-    /// These are the pairs for which a column's type may be changed in place: wider integers and
-    /// decimals, integers and `float32` to `float64`, `date` to `timestamp`, and any type whose text
-    /// form is exact to `varchar`.
+    /// Readers cast the values of older files, but DuckDB (1.5.5) filters them before the cast,
+    /// with the constant turned into the file's type: after `int32` to `float64`, `x > 1.5` is
+    /// taken for `x > 2`, and after `int32` to `varchar`, `x = '05'` finds 5. Only pairs for which
+    /// that makes no difference are allowed. For any other change of type drop the column and add
+    /// one of the same name.
     pub fn widens_to(&self, wider: &Self) -> bool {
         if self == wider {
             return true;
         }
         match (self, wider) {
-            (Self::Float32, Self::Float64)
-            | (Self::Date, Self::Timestamp)
-            | (
-                Self::Boolean
-                | Self::Float32
-                | Self::Float64
-                | Self::Decimal { .. }
-                | Self::Json
-                | Self::Date
-                | Self::Time
-                | Self::Timestamp
-                | Self::Uuid,
-                Self::Varchar,
-            ) => true,
             (
                 Self::Decimal { precision, scale },
                 Self::Decimal {
-                    precision: p,
-                    scale: s,
+                    precision: more,
+                    scale: same,
                 },
-            ) => s >= scale && p.saturating_sub(*s) >= precision.saturating_sub(*scale),
-            (from, Self::Varchar) => from.integer().is_some(),
-            (from, Self::Float64) => from.integer().is_some_and(|(bits, _)| bits <= 32),
-            (from, Self::Float32) => from.integer().is_some_and(|(bits, _)| bits <= 16),
-            (from, Self::Decimal { precision, scale }) => from
-                .integer()
-                .is_some_and(|(bits, _)| precision.saturating_sub(*scale) >= decimal_digits(bits)),
+            ) => scale == same && more >= precision,
             (from, to) => match (from.integer(), to.integer()) {
                 (Some((bits, signed)), Some((wider_bits, wider_signed))) => {
                     wider_bits > bits && (wider_signed || !signed)
                 }
                 _ => false,
             },
-        }
-    }
-
-    /// Whether minimum and maximum text of this type means the same, in the same order, as text of
-    /// `wider`.
-    pub(crate) fn bounds_survive(&self, wider: &Self) -> bool {
-        match (self, wider) {
-            (a, b) if a == b => true,
-            (Self::Decimal { .. }, Self::Decimal { .. }) => self.widens_to(wider),
-            (a, b) => a.integer().is_some() && b.integer().is_some() && a.widens_to(b),
         }
     }
 
@@ -289,16 +261,6 @@ impl LakeType {
             }
             .to_owned(),
         )
-    }
-}
-
-/// Decimal digits that hold every integer of so many bits.
-fn decimal_digits(bits: u8) -> u8 {
-    match bits {
-        8 => 3,
-        16 => 5,
-        32 => 10,
-        _ => 20,
     }
 }
 

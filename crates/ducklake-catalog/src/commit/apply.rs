@@ -364,17 +364,6 @@ impl Writer<'_> {
 
     async fn file_stats(&mut self, plan: &Plan) -> Result<(), CatalogError> {
         let object = "ducklake_file_column_stats";
-        if !plan.voided_bounds.is_empty() {
-            let (tables, columns) = keys(&plan.voided_bounds);
-            let query = sqlx::query(
-                "update ducklake_file_column_stats f set min_value = null, max_value = null \
-                   from unnest($1::bigint[], $2::bigint[]) as e (table_id, column_id) \
-                  where f.table_id = e.table_id and f.column_id = e.column_id",
-            )
-            .bind(tables)
-            .bind(columns);
-            self.run(object, query).await?;
-        }
         let rows = &plan.file_stats;
         if rows.is_empty() {
             return Ok(());

@@ -89,7 +89,12 @@ impl Catalog {
                 Some(holder) => error.with_detail(holder),
                 None => error,
             };
-            if attempt >= MAX_ATTEMPTS || started.elapsed() >= RETRY_FOR {
+            // Waiting for the lock was the patience asked for; a few times is enough.
+            let patience = match error.kind() {
+                CatalogErrorKind::LockTimeout => RETRY_FOR.min(self.lock_timeout() * 3),
+                _ => RETRY_FOR,
+            };
+            if attempt >= MAX_ATTEMPTS || started.elapsed() >= patience {
                 return Err(error);
             }
             let wait = backoff(attempt);

@@ -34,8 +34,6 @@ pub(super) struct Plan {
     /// Tables with new columns or new forms of them: they get a row in `ducklake_schema_versions`.
     pub(super) restructured: Vec<TableId>,
     pub(super) options: BTreeMap<(TableId, String), String>,
-    /// Columns whose bounds in older files are text of another type.
-    pub(super) voided_bounds: Vec<(TableId, ColumnId)>,
     pub(super) files: Vec<FileRow>,
     pub(super) file_stats: Vec<FileStatsRow>,
     pub(super) new_table_stats: Vec<(TableId, TableStats)>,
@@ -409,7 +407,6 @@ impl<'a> Planner<'a> {
             columns: Vec::new(),
             restructured: Vec::new(),
             options: BTreeMap::new(),
-            voided_bounds: Vec::new(),
             files: Vec::new(),
             file_stats: Vec::new(),
             new_table_stats: Vec::new(),
@@ -446,12 +443,14 @@ impl<'a> Planner<'a> {
                 schema: schema_name(view.row.schema),
                 view: view.row.name.clone(),
             });
-            plan.tags
-                .extend(view.row.comment.iter().map(|comment| TagRow {
+            if let Some(comment) = &view.row.comment {
+                words.push(Change::AlteredView(view.row.id));
+                plan.tags.push(TagRow {
                     object: view.row.id.get(),
                     key: "comment".to_owned(),
                     value: comment.clone(),
-                }));
+                });
+            }
             plan.views.push(view.row);
         }
         for schema in self.schemas {

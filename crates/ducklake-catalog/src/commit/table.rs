@@ -141,7 +141,7 @@ impl<'a> TableState<'a> {
     }
 
     /// The live top-level columns as they are now.
-    fn tree(&self) -> Vec<Column> {
+    pub(super) fn tree(&self) -> Vec<Column> {
         let rows: Vec<ColumnRow> = self
             .columns
             .iter()
@@ -383,7 +383,7 @@ impl<'a> TableState<'a> {
         if !self.files.is_empty() {
             words.push(Change::InsertedIntoTable(self.id));
         }
-        self.finish_stats(plan)
+        self.finish_files(plan)
     }
 
     /// The table for DuckDB's small inserts that the new columns need, if they can be inlined.

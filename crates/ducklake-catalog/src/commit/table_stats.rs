@@ -5,30 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::locked::TableStats;
 use super::plan::{FileRow, FileStatsRow, Plan};
 use super::table::{ColumnState, TableState, invalid};
-use crate::read::{ColumnRow, column_tree};
 use crate::stats::{Summary, Widened, fits, widen};
 use crate::{
-    CatalogError, CatalogErrorKind, ColumnId, DataFile, DataFileId, FileColumnStats, LakeType,
-    StatBounds,
+    CatalogError, CatalogErrorKind, Column, ColumnId, DataFile, DataFileId, FileColumnStats,
+    LakeType, StatBounds,
 };
 
-/// A live leaf column: what its statistics are of.
-struct Leaf {
-    ty: LakeType,
-    /// The type before the change set, when it was another.
-    old_type: Option<LakeType>,
-}
-
-/// What the file's statistics of a column amount to.
-enum Stats {
-    /// Of a live leaf, and the summary of its values unless something is unknown.
-    Live(Option<Summary>),
-    /// Of a column that the change set drops.
-    Dropped,
-}
-
 impl TableState<'_> {
-    pub(super) fn finish_stats(&self, plan: &mut Plan) -> Result<(), CatalogError> {
+    /// Adds the rows for the table's new files to the plan, and what follows from them.
+    pub(super) fn finish_files(&self, plan: &mut Plan) -> Result<(), CatalogError> {
+        if self.files.is_empty() {
+            return Ok(());
+        }
         let leaves = self.leaves();
         let dropped: BTreeSet<ColumnId> = self
             .columns
@@ -36,11 +24,7 @@ impl TableState<'_> {
             .filter(|column| column.after.is_none())
             .filter_map(ColumnState::id)
             .collect();
-        let mut old = self.void_old_text(&leaves, plan);
-        if self.files.is_empty() {
-            return Ok(());
-        }
-        let mut totals = self.totals()?;
+        let totals = self.totals()?;
         let had_rows = totals.is_some_and(|stats| stats.record_count > 0 || stats.next_row_id > 0);
         let mut stats = totals.unwrap_or(TableStats {
             record_count: 0,
@@ -60,20 +44,23 @@ impl TableState<'_> {
             });
         }
         let row = (self.id, stats);
-        match totals.take() {
+        match totals {
             Some(_) => plan.changed_table_stats.push(row),
             None => plan.new_table_stats.push(row),
         }
         for (column, summary) in summaries.unwrap_or_default() {
-            let Some(leaf) = leaves.get(&column) else {
+            let Some(ty) = leaves.get(&column) else {
                 continue;
             };
-            match old.remove(&column) {
+            let old = self
+                .locked
+                .and_then(|locked| locked.column_stats.get(&column));
+            match old {
                 Some(row) => {
                     let hides_values = self
                         .locked
                         .is_some_and(|locked| locked.hides_values.contains(&column));
-                    match widen(row, &leaf.ty, summary.as_ref(), hides_values) {
+                    match widen(row, ty, summary.as_ref(), hides_values) {
                         Widened::Unchanged => {}
                         Widened::Changed(row) => {
                             plan.changed_column_stats.push((self.id, column, row));
@@ -94,61 +81,13 @@ impl TableState<'_> {
         Ok(())
     }
 
-    fn leaves(&self) -> BTreeMap<ColumnId, Leaf> {
-        let rows = |of: fn(&ColumnState) -> Option<&ColumnRow>| -> Vec<ColumnRow> {
-            self.columns.iter().filter_map(of).cloned().collect()
-        };
-        let before = column_tree(&rows(|column| column.before.as_ref()), None);
-        let old_types: BTreeMap<ColumnId, LakeType> = before
+    /// The live leaf columns: those that have statistics.
+    fn leaves(&self) -> BTreeMap<ColumnId, LakeType> {
+        self.tree()
             .iter()
-            .flat_map(crate::Column::leaves)
+            .flat_map(Column::leaves)
             .map(|leaf| (leaf.id, leaf.ty.clone()))
-            .collect();
-        column_tree(&rows(|column| column.after.as_ref()), None)
-            .iter()
-            .flat_map(crate::Column::leaves)
-            .map(|leaf| {
-                let old_type = old_types
-                    .get(&leaf.id)
-                    .filter(|old| **old != leaf.ty)
-                    .cloned();
-                (
-                    leaf.id,
-                    Leaf {
-                        ty: leaf.ty.clone(),
-                        old_type,
-                    },
-                )
-            })
             .collect()
-    }
-
-    /// The table's statistics that are still good after changes of type. Bounds whose text would
-    /// be read as another type, in another order, are taken away everywhere.
-    fn void_old_text<'a>(
-        &'a self,
-        leaves: &BTreeMap<ColumnId, Leaf>,
-        plan: &mut Plan,
-    ) -> BTreeMap<ColumnId, &'a crate::stats::ColumnStatsRow> {
-        let mut old: BTreeMap<ColumnId, _> = self
-            .locked
-            .iter()
-            .flat_map(|locked| &locked.column_stats)
-            .map(|(id, row)| (*id, row))
-            .collect();
-        for (id, leaf) in leaves {
-            let Some(old_type) = &leaf.old_type else {
-                continue;
-            };
-            if old_type.bounds_survive(&leaf.ty) {
-                continue;
-            }
-            plan.voided_bounds.push((self.id, *id));
-            if old.remove(id).is_some() {
-                plan.deleted_column_stats.push((self.id, *id));
-            }
-        }
-        old
     }
 
     /// The table's totals; `None` for a table that never had any rows.
@@ -170,7 +109,7 @@ impl TableState<'_> {
         &self,
         file: &DataFile,
         totals: &mut TableStats,
-        leaves: &BTreeMap<ColumnId, Leaf>,
+        leaves: &BTreeMap<ColumnId, LakeType>,
         dropped: &BTreeSet<ColumnId>,
         plan: &mut Plan,
     ) -> Result<BTreeMap<ColumnId, Option<Summary>>, CatalogError> {
@@ -208,76 +147,57 @@ impl TableState<'_> {
                     format!("statistics of column {} twice", stats.column),
                 ));
             }
-            let Stats::Live(summary) = self.classify(stats, leaves, dropped, &object)? else {
+            // A file written before the change set drops the column may still tell of it.
+            if dropped.contains(&stats.column) {
                 continue;
-            };
-            let Some(leaf) = leaves.get(&stats.column) else {
-                continue;
-            };
-            if has_file_stats(&leaf.ty) {
-                let bounds = summary.clone().map(Summary::into_row);
-                let (min, max) = bounds.map_or((None, None), |row| (row.min, row.max));
-                plan.file_stats.push(FileStatsRow {
-                    file: id,
-                    table: self.id,
-                    column: stats.column,
-                    column_size_bytes: number(stats.column_size_bytes)?,
-                    value_count: number(stats.value_count)?,
-                    null_count: number(stats.null_count)?,
-                    min,
-                    max,
-                    contains_nan: nan_of(stats, &leaf.ty),
-                });
             }
+            let ty = self.leaf_type(stats.column, leaves, &object)?;
+            if let StatBounds::Range { min, max } = &stats.bounds
+                && !(fits(min, ty) && fits(max, ty))
+            {
+                let detail = format!("the bounds of column {} are not {ty}", stats.column);
+                return Err(invalid(object(), detail));
+            }
+            if !has_file_stats(ty) {
+                continue;
+            }
+            let stats = FileColumnStats {
+                contains_nan: nan_of(stats, ty),
+                ..stats.clone()
+            };
+            let summary = Summary::of_file(&stats, ty);
+            let bounds = summary.clone().map(Summary::into_row);
+            let (min, max) = bounds.map_or((None, None), |row| (row.min, row.max));
+            plan.file_stats.push(FileStatsRow {
+                file: id,
+                table: self.id,
+                column: stats.column,
+                column_size_bytes: number(stats.column_size_bytes)?,
+                value_count: number(stats.value_count)?,
+                null_count: number(stats.null_count)?,
+                min,
+                max,
+                contains_nan: stats.contains_nan,
+            });
             summaries.insert(stats.column, summary);
         }
         Ok(summaries)
     }
 
-    fn classify(
+    fn leaf_type<'a>(
         &self,
-        stats: &FileColumnStats,
-        leaves: &BTreeMap<ColumnId, Leaf>,
-        dropped: &BTreeSet<ColumnId>,
+        column: ColumnId,
+        leaves: &'a BTreeMap<ColumnId, LakeType>,
         object: &impl Fn() -> String,
-    ) -> Result<Stats, CatalogError> {
-        let column = stats.column;
-        let Some(leaf) = leaves.get(&column) else {
-            if dropped.contains(&column) {
-                return Ok(Stats::Dropped);
-            }
+    ) -> Result<&'a LakeType, CatalogError> {
+        leaves.get(&column).ok_or_else(|| {
             if self.columns.iter().any(|state| state.id() == Some(column)) {
-                return Err(invalid(object(), format!("column {column} is not a leaf")));
+                return invalid(object(), format!("column {column} is not a leaf"));
             }
-            return Err(
-                CatalogError::new(CatalogErrorKind::TableChanged, self.object.clone())
-                    .with_detail(format!("it has no column {column}")),
-            );
-        };
-        let StatBounds::Range { min, max } = &stats.bounds else {
-            return Ok(Stats::Live(summary_of(stats, &leaf.ty)));
-        };
-        let are_of = |ty: &LakeType| fits(min, ty) && fits(max, ty);
-        if are_of(&leaf.ty) {
-            return Ok(Stats::Live(summary_of(stats, &leaf.ty)));
-        }
-        // A file written before the column's type changed, in the same change set.
-        if leaf.old_type.as_ref().is_some_and(are_of) {
-            return Ok(Stats::Live(None));
-        }
-        Err(invalid(
-            object(),
-            format!("the bounds of column {column} are not {}", leaf.ty),
-        ))
+            CatalogError::new(CatalogErrorKind::TableChanged, self.object.clone())
+                .with_detail(format!("it has no column {column}"))
+        })
     }
-}
-
-fn summary_of(stats: &FileColumnStats, ty: &LakeType) -> Option<Summary> {
-    let stats = FileColumnStats {
-        contains_nan: nan_of(stats, ty),
-        ..stats.clone()
-    };
-    has_file_stats(ty).then(|| Summary::of_file(&stats, ty))?
 }
 
 fn nan_of(stats: &FileColumnStats, ty: &LakeType) -> Option<bool> {
