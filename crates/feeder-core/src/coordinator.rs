@@ -189,7 +189,7 @@ impl Coordinator {
 
     /// Whether the intake must wait until memory is free. A single message above the budget is admitted alone.
     pub(crate) fn paused(&self) -> bool {
-        self.bytes_in_flight > 0 && self.bytes + self.bytes_in_flight >= self.thresholds.memory
+        self.bytes_in_flight > 0 && self.over_memory()
     }
 
     /// Whether nothing of ours is on its way: no open transaction, no buffered row, no epoch in flight.
@@ -265,7 +265,8 @@ impl Coordinator {
         self.wants_progress() && self.received >= self.wanted
     }
 
-    /// A quarter of the budget fills while another is in flight; builders may hold twice what they account for.
+    /// A quarter of the budget fills while another is in flight. A growing builder allocates up to twice what it
+    /// holds, and the rest is the encoder's.
     fn over_memory(&self) -> bool {
         self.bytes >= self.thresholds.memory / 4
     }

@@ -20,6 +20,7 @@ use crate::epoch::{EpochEnd, Part, TableBatch};
 use crate::error::{FeederError, FeederErrorKind};
 use crate::file::LakeTable;
 use crate::layout::SourceColumn;
+use crate::plan::identity_name;
 use crate::status::TableState;
 use crate::types;
 
@@ -32,6 +33,8 @@ pub(crate) struct FedTable {
     pub(crate) excluded: Vec<String>,
     /// The view's key: changing it is a delete and an update.
     pub(crate) key: Vec<String>,
+    /// The replica identity that the key follows from (rule 10).
+    pub(crate) identity: String,
     pub(crate) numeric: NumericSettings,
     pub(crate) row_filter: Option<String>,
     /// Whether a copy takes the rows there are, or only marks its beginning.
@@ -601,6 +604,13 @@ fn push(batches: &mut Vec<TableBatch>, table: &Arc<LakeTable>, rows: RecordBatch
 
 /// The relation must be what the lake's table was made from.
 fn check_shape(table: &FedTable, relation: &Relation) -> Result<(), String> {
+    let identity = identity_name(relation.replica_identity);
+    if identity != table.identity {
+        return Err(format!(
+            "its replica identity changed from {} to {identity}",
+            table.identity
+        ));
+    }
     for column in &table.columns {
         let Some(found) = relation
             .columns

@@ -42,6 +42,16 @@ pub(crate) struct ShapeColumn {
     pub(crate) type_modifier: i32,
 }
 
+/// The name that the control tables hold.
+pub(crate) fn identity_name(identity: ReplicaIdentity) -> &'static str {
+    match identity {
+        ReplicaIdentity::Default => "default",
+        ReplicaIdentity::Index => "index",
+        ReplicaIdentity::Full => "full",
+        ReplicaIdentity::Nothing => "nothing",
+    }
+}
+
 impl SourceShape {
     /// The columns with their readers.
     pub(crate) fn source_columns(&self, numeric: &NumericSettings) -> Vec<SourceColumn> {
@@ -75,14 +85,14 @@ impl TablePlan {
             .collect();
         let primary = info.primary_key.as_ref().filter(|key| !key.deferrable);
         let names = |key: Option<&KeyInfo>| key.map(|key| key.columns.clone()).unwrap_or_default();
-        let (identity, key, keyless) = match info.replica_identity {
-            ReplicaIdentity::Default => ("default", names(primary), primary.is_none()),
+        let (key, keyless) = match info.replica_identity {
+            ReplicaIdentity::Default => (names(primary), primary.is_none()),
             ReplicaIdentity::Index => {
                 let index = info.identity_index.as_ref();
-                ("index", names(index), index.is_none())
+                (names(index), index.is_none())
             }
-            ReplicaIdentity::Full => ("full", names(primary), false),
-            ReplicaIdentity::Nothing => ("nothing", Vec::new(), true),
+            ReplicaIdentity::Full => (names(primary), false),
+            ReplicaIdentity::Nothing => (Vec::new(), true),
         };
         let numeric = NumericSettings {
             default: config.source.numeric,
@@ -91,7 +101,7 @@ impl TablePlan {
         let shape = SourceShape {
             columns,
             key,
-            identity: identity.to_owned(),
+            identity: identity_name(info.replica_identity).to_owned(),
         };
         Self {
             selection,

@@ -235,7 +235,10 @@ impl<'a> Engine<'a> {
             let before = self.intake.coordinator.checkpoint();
             let opened = tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.stop_without_stream().await,
+                () = stop.cancelled() => {
+                    self.discard(stop).await?;
+                    return Ok(RunEnd::Done(Outcome::Stopped));
+                }
                 opened = setup::open_stream(&self.setup, before, self.intake.binary()) => opened,
             };
             let error = match opened {
@@ -256,7 +259,7 @@ impl<'a> Engine<'a> {
             }
             tracing::warn!(error = %error, remedy = error.remedy(), "the stream broke; it goes on from the checkpoint");
             self.last_error = Some(error.to_string());
-            self.discard().await?;
+            self.discard(stop).await?;
             if self.intake.coordinator.checkpoint() > before {
                 backoff = Backoff::new();
             }
@@ -269,12 +272,21 @@ impl<'a> Engine<'a> {
     }
 
     /// I4: unsealed rows are dropped, an epoch in commit is awaited, and the next session starts at the checkpoint.
-    async fn discard(&mut self) -> Result<(), FeederError> {
+    ///
+    /// A stop bounds how long an epoch that cannot be committed is awaited.
+    async fn discard(&mut self, stop: &CancellationToken) -> Result<(), FeederError> {
         let (sender, mut done) = oneshot::channel();
         self.submit(Work::Discard(sender))?;
+        let timeout = self.config.limits.shutdown_timeout;
+        let gave_up = async {
+            stop.cancelled().await;
+            tokio::time::sleep(timeout).await;
+        };
+        tokio::pin!(gave_up);
         loop {
             tokio::select! {
                 biased;
+                () = &mut gave_up => return Err(shutdown_timeout()),
                 report = self.reports.recv() => self.report(report)?,
                 answer = &mut done => {
                     answer.map_err(|_gone| committer_gone())?;
@@ -289,11 +301,6 @@ impl<'a> Engine<'a> {
         self.intake
             .restart(Coordinator::new(thresholds(self.config), checkpoint));
         Ok(())
-    }
-
-    async fn stop_without_stream(&mut self) -> Result<RunEnd, FeederError> {
-        self.discard().await?;
-        Ok(RunEnd::Done(Outcome::Stopped))
     }
 
     async fn session(
@@ -372,10 +379,7 @@ impl<'a> Engine<'a> {
                 Some(event) = self.copy_events.recv() => self.copy_event(event, now)?,
                 Some(event) = self.watch_events.recv() => self.watch_event(event, now)?,
                 () = at(stop_deadline) => {
-                    return Err(FeederError::transient(
-                        FeederErrorKind::Catalog,
-                        "limits.shutdown_timeout is over and the last commit is not done; nothing is lost, its changes are still at the source",
-                    ));
+                    return Err(shutdown_timeout());
                 }
                 () = tokio::time::sleep_until(wake_up.into()) => {}
                 // More frames are buffered already.
@@ -904,6 +908,13 @@ async fn at(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
+}
+
+fn shutdown_timeout() -> FeederError {
+    FeederError::transient(
+        FeederErrorKind::Catalog,
+        "limits.shutdown_timeout is over and the last commit is not done; nothing is lost, its changes are still at the source",
+    )
 }
 
 fn committer_gone() -> FeederError {

@@ -533,6 +533,7 @@ fn fed_tables(
             columns: shape.source_columns(&plan.numeric),
             excluded: plan.selection.exclude_columns.clone(),
             key: shape.key,
+            identity: shape.identity,
             numeric: plan.numeric.clone(),
             row_filter: plan.selection.row_filter.clone(),
             copy_rows: plan.selection.backfill == BackfillMode::Initial,
