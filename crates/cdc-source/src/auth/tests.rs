@@ -316,7 +316,7 @@ fn sha256(data: &[u8]) -> Vec<u8> {
     let hash: &dyn Hash = provider
         .cipher_suites
         .iter()
-        .filter_map(|suite| suite.tls13())
+        .filter_map(rustls::SupportedCipherSuite::tls13)
         .map(|suite| suite.common.hash_provider)
         .find(|hash| hash.output_len() == 32)
         .unwrap();

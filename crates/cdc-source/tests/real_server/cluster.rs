@@ -39,11 +39,9 @@ pub(crate) fn servers() -> Vec<(u32, PathBuf)> {
             "no DUCKFEEDER_TEST_PG_BIN_<major> is set"
         );
         // Past the test harness, which hides what passing tests print.
-        writeln!(
-            std::io::stderr(),
-            "SKIPPED: no DUCKFEEDER_TEST_PG_BIN_<major> is set"
-        )
-        .unwrap();
+        let text = b"SKIPPED: no DUCKFEEDER_TEST_PG_BIN_<major> is set
+";
+        std::io::stderr().write_all(text).unwrap();
     }
     servers
 }
@@ -165,7 +163,7 @@ impl Cluster {
     }
 
     pub(crate) fn socket(&self, user: &str) -> Endpoint {
-        self.endpoint(&format!(
+        Self::endpoint(&format!(
             "postgres://{user}@/postgres?host={}&port={}",
             self.root.display(),
             self.port
@@ -174,13 +172,13 @@ impl Cluster {
 
     /// `postgres://{login}@127.0.0.1:{port}/postgres?{parameters}`
     pub(crate) fn tcp(&self, login: &str, parameters: &str) -> Endpoint {
-        self.endpoint(&format!(
+        Self::endpoint(&format!(
             "postgres://{login}@127.0.0.1:{}/postgres?{parameters}",
             self.port
         ))
     }
 
-    pub(crate) fn endpoint(&self, url: &str) -> Endpoint {
+    pub(crate) fn endpoint(url: &str) -> Endpoint {
         Endpoint::parse(url).unwrap()
     }
 
@@ -201,7 +199,7 @@ impl Cluster {
     }
 
     async fn wait(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let result = Connection::connect(&self.socket("postgres"), SessionKind::Sql).await;
             let Err(error) = result else {

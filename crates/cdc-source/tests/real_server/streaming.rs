@@ -45,7 +45,7 @@ pub(crate) async fn publish(connection: &mut Connection, tables: &[&str]) {
 /// The next logical message and where it stands; fails when none comes for a while.
 async fn message(stream: &mut ReplicationStream, decoder: &mut Decoder) -> Message {
     loop {
-        let frame = tokio::time::timeout(Duration::from_secs(60), stream.next_frame());
+        let frame = tokio::time::timeout(Duration::from_mins(1), stream.next_frame());
         match frame
             .await
             .expect("nothing came")
@@ -128,7 +128,7 @@ async fn a_slot_streams_what_comes_after_it() {
         // What we acknowledge is what the server knows, thrice.
         stream.send_status(end, true).await.unwrap();
         loop {
-            let frame = tokio::time::timeout(Duration::from_secs(60), stream.next_frame());
+            let frame = tokio::time::timeout(Duration::from_mins(1), stream.next_frame());
             let frame = frame
                 .await
                 .expect("no answer to the status update")
@@ -222,7 +222,7 @@ async fn a_server_that_stops_ends_the_stream_in_good_order() {
         cluster.stop_fast();
         let mut received = Lsn::ZERO;
         loop {
-            let frame = tokio::time::timeout(Duration::from_secs(60), stream.next_frame());
+            let frame = tokio::time::timeout(Duration::from_mins(1), stream.next_frame());
             match frame.await.expect("the stream did not end").unwrap() {
                 Some(ReplicationFrame::PrimaryKeepalive(keepalive)) => {
                     received = received.max(keepalive.wal_end);
@@ -269,7 +269,7 @@ async fn refusals_around_slots_are_named() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), gone)
+        tokio::time::timeout(Duration::from_mins(1), gone)
             .await
             .expect("the slot stayed");
 

@@ -116,7 +116,7 @@ async fn modes_mean_what_they_say() {
                 "postgres://{user}:right@{host}:{}/postgres?{parameters}",
                 cluster.port
             );
-            let result = connect(&cluster.endpoint(&url)).await;
+            let result = connect(&Cluster::endpoint(&url)).await;
             if let Err(error) = &result {
                 assert!(
                     !error.is_transient(),

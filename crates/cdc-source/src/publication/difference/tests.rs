@@ -52,10 +52,6 @@ fn texts(differences: &[PublicationDifference]) -> Vec<String> {
     differences.iter().map(ToString::to_string).collect()
 }
 
-fn strings(names: &[&str]) -> Option<Vec<String>> {
-    Some(names.iter().map(|name| (*name).to_owned()).collect())
-}
-
 #[test]
 fn wanted_and_found() {
     type Change = fn(&mut WantedPublication, &mut Publication);
@@ -112,15 +108,15 @@ fn wanted_and_found() {
         ),
         (
             |wanted, found| {
-                wanted.tables[0].columns = strings(&["y", "x"]);
-                found.tables[0].columns = strings(&["x", "y"]);
+                wanted.tables[0].columns = Some(vec!["y".into(), "x".into()]);
+                found.tables[0].columns = Some(vec!["x".into(), "y".into()]);
             },
             &[],
         ),
         (
             |wanted, found| {
-                wanted.tables[0].columns = strings(&["x"]);
-                found.tables[1].columns = strings(&["y"]);
+                wanted.tables[0].columns = Some(vec!["x".into()]);
+                found.tables[1].columns = Some(vec!["y".into()]);
             },
             &[
                 "publication \"feeder\": table \"public\".\"a\" has the column list (all), not (x)",
@@ -190,8 +186,8 @@ fn before_and_now() {
         ),
         (
             |before, now| {
-                before.tables[0].columns = strings(&["x", "y"]);
-                now.tables[0].columns = strings(&["x"]);
+                before.tables[0].columns = Some(vec!["x".into(), "y".into()]);
+                now.tables[0].columns = Some(vec!["x".into()]);
             },
             &["publication \"feeder\": table \"public\".\"a\" has the column list (x), not (x, y)"],
         ),
