@@ -1,6 +1,6 @@
 //! Configuration in layers: flag, then environment, then file, then default.
 //!
-//! [`keys`] lists every key once. The layers are read without types ([`file`], [`environment`],
+//! [`keys`] lists every key once. The layers are read without types (`file`, [`environment`],
 //! flags), put on top of each other ([`layer`]), shown ([`show`](mod@show)) or given their types
 //! ([`resolve`]). Every value remembers where it came from.
 
