@@ -263,7 +263,7 @@ fn catalog_and_store() -> Result<()> {
     rig.setup
         .run(&["run"])?
         .expect_code(AT_LAKE)?
-        .expect_message(&["elsewhere", "data path"])?;
+        .expect_message(&["elsewhere", "storage.url"])?;
 
     rig.setup.configure(&config(&rig))?;
     rig.pg.sql(

@@ -47,7 +47,7 @@ fn revenue(oracle: &mut Oracle) -> Result<()> {
         "SELECT user_id, count(*) AS orders, sum(total) AS revenue\n  FROM source.public.orders GROUP BY user_id ORDER BY user_id LIMIT 5",
     )?;
     say(
-        "\n    They differ, and all are right. The first leaves out the ten orders of before. The second counts",
+        "\n    They differ, and all are right. The first leaves out what was there before the feeder. The second counts",
     );
     say(
         "    every order as it was when it was placed, also those that were cancelled or refunded later. The",
