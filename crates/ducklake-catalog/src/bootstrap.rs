@@ -40,22 +40,40 @@ impl Catalog {
         }
         let failed = |error| CatalogError::from_sqlx(error, object.clone());
         let mut tx = connection.begin().await.map_err(failed)?;
+        match self.create_if_absent(&mut tx, &wanted).await {
+            Ok(Bootstrap::Created) => {
+                tx.commit()
+                    .await
+                    .map_err(|error| failed(error).during_commit())?;
+                Ok(Bootstrap::Created)
+            }
+            other => {
+                // Dropping it would roll back too, but later: others wait for the lock.
+                tx.rollback().await.map_err(failed)?;
+                other
+            }
+        }
+    }
+
+    /// Decides under the lock: another caller may have been faster.
+    async fn create_if_absent(
+        &self,
+        connection: &mut PgConnection,
+        data_path: &str,
+    ) -> Result<Bootstrap, CatalogError> {
+        let failed = |error| CatalogError::from_sqlx(error, self.object());
         sqlx::query("select pg_advisory_xact_lock($1)")
             .bind(BOOTSTRAP_LOCK)
-            .execute(&mut *tx)
+            .execute(&mut *connection)
             .await
             .map_err(failed)?;
-        // Another caller may have been faster.
-        if let Some(info) = inspect::read(&mut tx, self.metadata_schema()).await? {
-            self.check_usable(&info, &wanted)?;
+        if let Some(info) = inspect::read(connection, self.metadata_schema()).await? {
+            self.check_usable(&info, data_path)?;
             return Ok(Bootstrap::Existing);
         }
-        create(&mut tx, self.metadata_schema(), &wanted)
+        create(connection, self.metadata_schema(), data_path)
             .await
             .map_err(failed)?;
-        tx.commit()
-            .await
-            .map_err(|error| failed(error).during_commit())?;
         Ok(Bootstrap::Created)
     }
 

@@ -56,6 +56,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// statement timeout, so that a server that is there answers first.
 const WORK_TIMEOUT: Duration = Duration::from_mins(5);
 const COMMIT_TIMEOUT: Duration = Duration::from_mins(1);
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Catalog {
     /// Commits a change set as the next snapshot, in one transaction, with the hook inside it.
@@ -121,7 +122,16 @@ impl Catalog {
             connection.close_on_drop();
             return Err(no_answer());
         };
-        let committed = worked?;
+        let committed = match worked {
+            Ok(committed) => committed,
+            Err(error) => {
+                // Dropping it would roll back too, but later: others wait for the lock.
+                if !matches!(timeout(ROLLBACK_TIMEOUT, tx.rollback()).await, Ok(Ok(()))) {
+                    connection.close_on_drop();
+                }
+                return Err(error);
+            }
+        };
         match timeout(COMMIT_TIMEOUT, tx.commit()).await {
             Ok(Ok(())) => Ok(committed),
             Ok(Err(error)) => Err(failed(error).during_commit()),

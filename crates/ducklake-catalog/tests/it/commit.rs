@@ -761,3 +761,29 @@ async fn commits_of_many_tasks_are_one_after_the_other() {
     assert_eq!(catalog.head().await.unwrap().id.get(), 40);
     assert_eq!(catalog.load().await.unwrap().schemas().len(), 1 + 40 + 10);
 }
+
+/// The runtime of this test does nothing while the test itself does not wait for it.
+#[tokio::test]
+async fn a_failed_commit_holds_no_lock() {
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
+    let catalog = db.lake().await;
+    let mut connection = db.connection().await;
+    let mut hook = Witness {
+        fail: true,
+        ..Witness::default()
+    };
+    catalog
+        .commit(&one_schema("s"), &mut hook)
+        .await
+        .unwrap_err();
+    let held = "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
+                 where d.datname = current_database() and l.pid <> pg_backend_pid()";
+    assert_eq!(text(&mut connection, held).await, "0");
+    refused(&catalog, |changes| {
+        changes.create_schema("main");
+    })
+    .await;
+    assert_eq!(text(&mut connection, held).await, "0");
+}
