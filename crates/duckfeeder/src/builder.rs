@@ -169,7 +169,7 @@ impl Builder {
         self
     }
 
-    /// False leaves the control tables to [`migrations`](crate::migrations).
+    /// False leaves the control tables to `duckfeeder migrate`.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.no_migration = !migrate;
         self
