@@ -435,7 +435,9 @@ impl Round {
             .iter()
             .map(|column| column.name.as_str())
             .collect();
-        let mut encoder = RowEncoder::new(&request.columns, &names);
+        let columns: Vec<SourceColumn> =
+            request.columns.iter().map(SourceColumn::of_copy).collect();
+        let mut encoder = RowEncoder::new(&columns, &names);
         let mut batch = RowBatchBuilder::new(&request.lake.schema);
         let lsn = i64::try_from(self.point.get()).map_err(|_too_large| {
             RangeError::Failed("the consistent point is beyond 2^63".to_owned())

@@ -122,7 +122,8 @@ impl RowEncoder {
             let before = old.as_mut().and_then(Iterator::next);
             let Some(target) = *target else { continue };
             let datum = match (datum, before) {
-                (Datum::UnchangedToast, Some(before)) => before,
+                // A null there only says that the old row came without the column: null is never toasted.
+                (Datum::UnchangedToast, Some(before)) if before != Datum::Null => before,
                 (datum, _) => datum,
             };
             let column = builder(columns, target.builder)?;
@@ -291,9 +292,8 @@ fn append_binary(
                 written(column.append_f64(parsed(value::text::float8(text.as_bytes()))?))
             }
         }
-        Reader::Text | Reader::OutputText | Reader::Json => {
-            written(column.append_str(parsed(value::text::text(raw))?))
-        }
+        Reader::Text | Reader::Json => written(column.append_str(parsed(value::text::text(raw))?)),
+        Reader::OutputText => Err("the binary form of its type is not decoded".to_owned()),
         Reader::Jsonb => written(column.append_str(parsed(binary::jsonb(raw))?)),
         Reader::Bytea => written(column.append_bytes(raw)),
         Reader::Date => written(column.append_date(parsed(binary::date(raw))?)),

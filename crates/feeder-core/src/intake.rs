@@ -329,6 +329,10 @@ impl Intake {
         let Some(slot) = self.tables.get_mut(&relation) else {
             return Ok(());
         };
+        // What counts is where its changes began to be missing.
+        if slot.table.state == TableState::Error {
+            return Ok(());
+        }
         let name = slot.table.lake.source.clone();
         let remedy = format!("mend the cause, then `duckfeeder resync {name}`");
         if self.on_table_error == OnTableError::Hold {
@@ -350,7 +354,9 @@ impl Intake {
         slot.committed_rows = 0;
         slot.before_failure = Some(slot.table.state);
         slot.table.state = TableState::Error;
-        self.cut.push((slot.table.lake.source_oid, lsn));
+        let open = self.transaction.as_ref().map(|open| open.final_lsn);
+        self.cut
+            .push((slot.table.lake.source_oid, open.unwrap_or(lsn)));
         self.transitions.push(TableTransition::error(
             relation.get(),
             lsn,
@@ -369,6 +375,9 @@ impl Intake {
             slot.salvaged = None;
             slot.reset();
             slot.table.state = TableState::Error;
+            slot.before_failure = None;
+            self.transitions
+                .retain(|transition| transition.source_oid != source_oid);
         }
     }
 
@@ -515,7 +524,7 @@ impl Slot {
                 ),
             )));
         };
-        check_shape(&self.table, relation).map_err(ChangeError::Table)?;
+        let columns = current_columns(&self.table, relation).map_err(ChangeError::Table)?;
         let wire: Vec<&str> = relation
             .columns
             .iter()
@@ -537,7 +546,7 @@ impl Slot {
             .filter(|(_, column)| in_key(column))
             .map(|(position, _)| position)
             .collect();
-        let encoder = RowEncoder::new(&self.table.columns, &wire);
+        let encoder = RowEncoder::new(&columns, &wire);
         self.plan = Some(Plan { encoder, key });
         Ok(())
     }
@@ -602,8 +611,8 @@ fn push(batches: &mut Vec<TableBatch>, table: &Arc<LakeTable>, rows: RecordBatch
     }
 }
 
-/// The relation must be what the lake's table was made from.
-fn check_shape(table: &FedTable, relation: &Relation) -> Result<(), String> {
+/// The lake's columns as the relation sends them; it must be what the lake's table was made from.
+fn current_columns(table: &FedTable, relation: &Relation) -> Result<Vec<SourceColumn>, String> {
     let identity = identity_name(relation.replica_identity);
     if identity != table.identity {
         return Err(format!(
@@ -611,6 +620,7 @@ fn check_shape(table: &FedTable, relation: &Relation) -> Result<(), String> {
             table.identity
         ));
     }
+    let mut columns = Vec::with_capacity(table.columns.len());
     for column in &table.columns {
         let Some(found) = relation
             .columns
@@ -629,6 +639,11 @@ fn check_shape(table: &FedTable, relation: &Relation) -> Result<(), String> {
                 reader.lake_type()
             ));
         }
+        // Several types share a lake type, and each has a binary form of its own.
+        columns.push(SourceColumn {
+            name: column.name.clone(),
+            reader,
+        });
     }
     let new = relation.columns.iter().find(|found| {
         !table.columns.iter().any(|column| column.name == found.name)
@@ -636,7 +651,7 @@ fn check_shape(table: &FedTable, relation: &Relation) -> Result<(), String> {
     });
     match new {
         Some(column) => Err(format!("column {:?} is new at the source", column.name)),
-        None => Ok(()),
+        None => Ok(columns),
     }
 }
 
@@ -650,3 +665,6 @@ fn internal(error: parquet_writer::WriteError) -> FeederError {
     FeederError::permanent(FeederErrorKind::Internal, "a batch could not be built")
         .with_source(error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,16 @@ pub(crate) struct SourceColumn {
     pub(crate) reader: Reader,
 }
 
+impl SourceColumn {
+    /// The column as a copy sends it.
+    pub(crate) fn of_copy(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            reader: self.reader.of_copy(),
+        }
+    }
+}
+
 /// The columns of a changelog table, as the catalog creates them. Field ids follow from the order.
 pub(crate) fn column_defs(columns: &[SourceColumn]) -> Vec<ColumnDef> {
     let text_list = || LakeType::List(Box::new(LakeType::Varchar));

@@ -40,6 +40,8 @@ mod setup;
 mod source_watch;
 mod stats;
 mod status;
+#[cfg(test)]
+mod testing;
 mod types;
 
 pub use error::{FeederError, FeederErrorKind};

@@ -88,6 +88,14 @@ impl Reader {
         self != Self::OutputText
     }
 
+    /// The reader of what [`Self::copy_expression`] yields.
+    pub(crate) fn of_copy(self) -> Self {
+        match self {
+            Self::OutputText => Self::Text,
+            other => other,
+        }
+    }
+
     pub(crate) fn lake_type(self) -> LakeType {
         match self {
             Self::Bool => LakeType::Boolean,

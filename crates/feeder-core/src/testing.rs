@@ -1,0 +1,295 @@
+//! What the unit tests of several modules need: configurations, tables, messages, and batches as plain rows.
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::DataType;
+use bytes::BytesMut;
+use cdc_source::{Endpoint, PublicationName, SlotName};
+use ducklake_catalog::{LakeType, TableId};
+use pgoutput::{
+    Begin, Commit, Datum, Decoder, Delete, Insert, Lsn, Message, Oid, OldTuple, PgTimestamp,
+    ProtocolVersion, Relation, RelationColumn, RelationId, ReplicaIdentity, Truncate, Tuple,
+    Update, Xid, encode_tuple,
+};
+
+use crate::config::{
+    BackfillMode, CatalogConfig, FeederConfig, FeederName, FlushConfig, KeylessPolicy, Limits,
+    NumericMapping, Policy, SourceConfig, TableRule,
+};
+use crate::file::LakeTable;
+use crate::intake::{FedTable, NumericSettings};
+use crate::layout::{self, LakeColumn, SourceColumn};
+use crate::plan::identity_name;
+use crate::status::TableState;
+use crate::types;
+
+pub(crate) const BOOL: u32 = 16;
+pub(crate) const INT4: u32 = 23;
+pub(crate) const INT8: u32 = 20;
+pub(crate) const TEXT: u32 = 25;
+pub(crate) const JSON: u32 = 114;
+pub(crate) const FLOAT8: u32 = 701;
+pub(crate) const NUMERIC: u32 = 1700;
+pub(crate) const JSONB: u32 = 3802;
+pub(crate) const INET: u32 = 869;
+
+/// The type modifier of `numeric(precision, scale)`.
+pub(crate) const fn numeric_modifier(precision: i32, scale: i32) -> i32 {
+    ((precision << 16) | scale) + 4
+}
+
+/// A configuration that feeds `tables`.
+pub(crate) fn config(tables: &[&str]) -> FeederConfig {
+    let endpoint = Endpoint::parse("postgres://feeder@localhost/shop?sslmode=disable").unwrap();
+    FeederConfig {
+        name: FeederName::parse("shop").unwrap(),
+        source: SourceConfig {
+            endpoint: endpoint.clone(),
+            slot: SlotName::parse("duckfeeder_shop").unwrap(),
+            publication: PublicationName::parse("duckfeeder_shop").unwrap(),
+            manage_publication: true,
+            keyless: KeylessPolicy::Auto,
+            numeric: NumericMapping::Varchar,
+            backfill: BackfillMode::Initial,
+        },
+        tables: tables.iter().map(|table| TableRule::new(*table)).collect(),
+        catalog: CatalogConfig {
+            endpoint,
+            metadata_schema: "public".to_owned(),
+            migrate: true,
+        },
+        policy: Policy::default(),
+        flush: FlushConfig::default(),
+        limits: Limits::default(),
+    }
+}
+
+/// A column of a test's table: name, type, type modifier.
+pub(crate) type Column = (&'static str, u32, i32);
+
+pub(crate) fn source_columns(columns: &[Column]) -> Vec<SourceColumn> {
+    columns
+        .iter()
+        .map(|(name, type_oid, modifier)| SourceColumn {
+            name: (*name).to_owned(),
+            reader: types::reader(Oid::new(*type_oid), *modifier, NumericMapping::Varchar),
+        })
+        .collect()
+}
+
+/// The columns as a catalog that numbers them from 1 has them.
+pub(crate) fn lake_columns(columns: &[SourceColumn]) -> Vec<LakeColumn> {
+    let mut next = 0;
+    let mut id = || {
+        next += 1;
+        next
+    };
+    layout::column_defs(columns)
+        .into_iter()
+        .map(|definition| LakeColumn {
+            field_id: id(),
+            element_id: matches!(definition.ty, LakeType::List(_)).then(&mut id),
+            name: definition.name,
+            lake_type: definition.ty,
+        })
+        .collect()
+}
+
+/// Table `public.<name>`, fed into `raw.<name>`.
+pub(crate) fn lake_table(source_oid: u32, name: &str, columns: &[Column]) -> LakeTable {
+    let source = source_columns(columns);
+    let lake = lake_columns(&source);
+    let target = format!("raw.{name}");
+    LakeTable {
+        source_oid,
+        source: format!("public.{name}"),
+        table_id: TableId::new(i64::from(source_oid)),
+        directory: format!("raw/{name}"),
+        schema: layout::file_schema(&target, &lake, &source).unwrap(),
+        columns: lake,
+        target,
+    }
+}
+
+/// A streaming table whose first column is its key.
+pub(crate) fn fed_table(
+    source_oid: u32,
+    name: &str,
+    identity: ReplicaIdentity,
+    columns: &[Column],
+) -> FedTable {
+    FedTable {
+        lake: Arc::new(lake_table(source_oid, name, columns)),
+        columns: source_columns(columns),
+        excluded: Vec::new(),
+        key: columns
+            .iter()
+            .take(1)
+            .map(|(name, ..)| (*name).to_owned())
+            .collect(),
+        identity: identity_name(identity).to_owned(),
+        numeric: NumericSettings::default(),
+        row_filter: None,
+        copy_rows: true,
+        state: TableState::Streaming,
+    }
+}
+
+/// As it comes out of the wire format.
+pub(crate) fn wire(message: &Message) -> Message {
+    let mut bytes = BytesMut::new();
+    message.encode(&mut bytes).unwrap();
+    Decoder::new(ProtocolVersion::V1)
+        .decode(bytes.freeze())
+        .unwrap()
+}
+
+/// The server's time of a commit, in microseconds since 1970: one second per byte of the position.
+pub(crate) fn commit_micros(commit_lsn: u64) -> i64 {
+    1_700_000_000_000_000 + i64::try_from(commit_lsn).unwrap() * 1_000_000
+}
+
+pub(crate) fn begin(commit_lsn: u64) -> Message {
+    wire(&Message::Begin(Begin {
+        final_lsn: Lsn::new(commit_lsn),
+        commit_time: PgTimestamp::from_unix_micros(commit_micros(commit_lsn)),
+        xid: Xid::new(700),
+    }))
+}
+
+pub(crate) fn commit(commit_lsn: u64, end_lsn: u64) -> Message {
+    wire(&Message::Commit(Commit {
+        flags: 0,
+        commit_lsn: Lsn::new(commit_lsn),
+        end_lsn: Lsn::new(end_lsn),
+        commit_time: PgTimestamp::from_unix_micros(commit_micros(commit_lsn)),
+    }))
+}
+
+/// The relation of a table whose first column is its key.
+pub(crate) fn relation(oid: u32, identity: ReplicaIdentity, columns: &[Column]) -> Message {
+    wire(&Message::Relation(Relation {
+        xid: None,
+        id: RelationId::new(oid),
+        namespace: "public".to_owned(),
+        name: "whatever".to_owned(),
+        replica_identity: identity,
+        columns: columns
+            .iter()
+            .enumerate()
+            .map(|(position, (name, type_oid, modifier))| RelationColumn {
+                flags: u8::from(position == 0 || identity == ReplicaIdentity::Full),
+                name: (*name).to_owned(),
+                type_oid: Oid::new(*type_oid),
+                type_modifier: *modifier,
+            })
+            .collect(),
+    }))
+}
+
+pub(crate) fn text(value: &str) -> Datum<'_> {
+    Datum::Text(value.as_bytes())
+}
+
+pub(crate) fn tuple(values: &[Datum<'_>]) -> Tuple {
+    encode_tuple(values).unwrap()
+}
+
+pub(crate) fn insert(oid: u32, values: &[Datum<'_>]) -> Message {
+    wire(&Message::Insert(Insert {
+        xid: None,
+        relation: RelationId::new(oid),
+        new: tuple(values),
+    }))
+}
+
+pub(crate) fn update(oid: u32, old: Option<OldTuple>, values: &[Datum<'_>]) -> Message {
+    wire(&Message::Update(Update {
+        xid: None,
+        relation: RelationId::new(oid),
+        old,
+        new: tuple(values),
+    }))
+}
+
+pub(crate) fn delete(oid: u32, old: OldTuple) -> Message {
+    wire(&Message::Delete(Delete {
+        xid: None,
+        relation: RelationId::new(oid),
+        old,
+    }))
+}
+
+pub(crate) fn truncate(oids: &[u32]) -> Message {
+    let relations: Vec<RelationId> = oids.iter().map(|oid| RelationId::new(*oid)).collect();
+    wire(&Message::Truncate(
+        Truncate::new(None, false, false, &relations).unwrap(),
+    ))
+}
+
+/// A changelog row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) op: String,
+    pub(crate) timestamp: i64,
+    pub(crate) lsn: i64,
+    pub(crate) seq: i64,
+    pub(crate) unchanged: Option<Vec<String>>,
+    pub(crate) values: Vec<Option<String>>,
+}
+
+/// The rows of a batch.
+pub(crate) fn rows(batch: &RecordBatch) -> Vec<Row> {
+    let number =
+        |column: usize, row: usize| batch.column(column).as_primitive::<Int64Type>().value(row);
+    (0..batch.num_rows())
+        .map(|row| {
+            assert!(
+                batch.column(5).is_null(row),
+                "_df_unrepresentable is not filled yet"
+            );
+            Row {
+                op: cell(batch.column(0), row).unwrap(),
+                timestamp: batch
+                    .column(1)
+                    .as_primitive::<TimestampMicrosecondType>()
+                    .value(row),
+                lsn: number(2, row),
+                seq: number(3, row),
+                unchanged: names(batch.column(4), row),
+                values: batch.columns()[layout::META_COLUMNS..]
+                    .iter()
+                    .map(|column| cell(column, row))
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+fn names(column: &ArrayRef, row: usize) -> Option<Vec<String>> {
+    let list = column.as_list::<i32>();
+    (!list.is_null(row)).then(|| {
+        let names = list.value(row);
+        names
+            .as_string::<i32>()
+            .iter()
+            .map(|name| name.unwrap().to_owned())
+            .collect()
+    })
+}
+
+fn cell(column: &ArrayRef, row: usize) -> Option<String> {
+    if column.is_null(row) {
+        return None;
+    }
+    Some(match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
+        DataType::Int32 => column.as_primitive::<Int32Type>().value(row).to_string(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::Decimal128(..) => column.as_primitive::<Decimal128Type>().value_as_string(row),
+        other => panic!("no test shows {other} yet"),
+    })
+}
