@@ -184,7 +184,11 @@ impl Connection {
         self.has_streamed = true;
         let command = start_command(slot, start, publications, options);
         self.begin(&command).await?;
-        match self.receive().await.map_err(|error| error.about(slot))? {
+        match self
+            .receive()
+            .await
+            .map_err(|error| explain_start(error, slot))?
+        {
             Incoming::CopyBoth => Ok(ReplicationStream {
                 connection: self,
                 slot: slot.clone(),
@@ -195,6 +199,20 @@ impl Connection {
             ),
         }
     }
+}
+
+/// Object not in prerequisite state: the slot was invalidated, or belongs to another database.
+fn explain_start(error: SourceError, slot: &SlotName) -> SourceError {
+    if error.sqlstate() == Some("55000") {
+        return error
+            .with_kind(SourceErrorKind::SlotLost, true)
+            .about(slot)
+            .with_remedy(
+                "look at wal_status and database in pg_replication_slots; a lost slot has to be \
+                 dropped, and everything copied again",
+            );
+    }
+    error.about(slot)
 }
 
 fn start_command(

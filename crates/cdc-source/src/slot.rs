@@ -79,8 +79,8 @@ pub struct SlotInfo {
     pub restart: Option<Lsn>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
-    /// Why the slot can never be used again (Postgres 17), or `conflict` (16), or `wal_removed`
-    /// when its WAL status is `lost`; `None` while it is alive.
+    /// Why the slot can never be used again: as Postgres 17 says it, before that `wal_removed`, or
+    /// `conflict` on a standby; `None` while it is alive.
     pub invalidation_reason: Option<String>,
     /// Whether it is synchronised to standbys (Postgres 17).
     pub failover: bool,
@@ -88,13 +88,15 @@ pub struct SlotInfo {
     pub retained_bytes: Option<u64>,
 }
 
-/// Columns that older servers lack are read through `to_jsonb`, which leaves them out.
+/// Columns that older servers lack are read through `to_jsonb`, which leaves them out. Postgres 16
+/// calls every invalidated slot `conflicting`; only on a standby can that be a conflict.
 const INSPECT: &str = "select plugin, database, active, active_pid, temporary, \
     confirmed_flush_lsn, restart_lsn, wal_status, \
     coalesce((j ->> 'two_phase')::pg_catalog.bool, false) as two_phase, \
     coalesce((j ->> 'failover')::pg_catalog.bool, false) as failover, \
     coalesce(j ->> 'invalidation_reason', \
-        case when (j ->> 'conflicting')::pg_catalog.bool then 'conflict' end, \
+        case when (j ->> 'conflicting')::pg_catalog.bool \
+        and pg_catalog.pg_is_in_recovery() then 'conflict' end, \
         case when wal_status = 'lost' then 'wal_removed' end) as invalidation_reason, \
     greatest(pg_catalog.pg_wal_lsn_diff(case when pg_catalog.pg_is_in_recovery() \
         then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end, \

@@ -301,3 +301,41 @@ async fn a_server_without_logical_wal_is_refused() {
         assert!(error.remedy().unwrap().contains("wal_level"), "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_slot_whose_wal_is_gone_is_lost_for_good() {
+    for (_, bin) in servers() {
+        let settings = [
+            "max_slot_wal_keep_size=1MB",
+            "min_wal_size=32MB",
+            "max_wal_size=32MB",
+        ];
+        let cluster = Cluster::start(&bin, &settings).await;
+        let mut sql = cluster.sql().await;
+        let mut connection = cluster.connect("postgres", SessionKind::Replication).await;
+        let created = connection.create_slot(&name(), false).await.unwrap();
+        let mut status = None;
+        for _ in 0..20 {
+            for command in [
+                "select pg_logical_emit_message(false, '', '')",
+                "select pg_switch_wal()",
+                "checkpoint",
+            ] {
+                sql.execute(command).await.unwrap();
+            }
+            let info = slot::inspect(&mut sql, &name()).await.unwrap().unwrap();
+            status = info.wal_status;
+            if status.as_deref() == Some("lost") {
+                assert_eq!(info.invalidation_reason.as_deref(), Some("wal_removed"));
+                break;
+            }
+        }
+        assert_eq!(status.as_deref(), Some("lost"));
+        let error = connection
+            .start_replication(&name(), created.consistent_point, &[publication()], OPTIONS)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::SlotLost, "{error}");
+        assert!(!error.is_transient() && error.remedy().is_some());
+    }
+}
