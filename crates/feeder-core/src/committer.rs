@@ -87,7 +87,7 @@ impl Committer {
         match work {
             Work::Part(part) => self.part(part, reports).await,
             Work::Copy(copy) => self.copy(copy, reports).await,
-            Work::Idle(to) => self.idle(to, reports).await,
+            Work::Idle(to) => self.advance(to, &[], reports).await,
             Work::Discard(done) => {
                 self.files.clear();
                 let _gone = done.send(());
@@ -173,6 +173,9 @@ impl Committer {
         let mut transitions = end.transitions;
         let mut incomplete = end.incomplete;
         let snapshot = loop {
+            if files.is_empty() {
+                return self.advance(end.to, &transitions, reports).await;
+            }
             let commit = Commit {
                 files: &files,
                 to: end.to,
@@ -266,41 +269,33 @@ impl Committer {
         }
     }
 
-    async fn idle(&mut self, to: Lsn, reports: &mpsc::Sender<Report>) -> Result<(), FeederError> {
+    /// Moves the checkpoint without a snapshot: nothing is added to the lake.
+    async fn advance(
+        &mut self,
+        to: Lsn,
+        transitions: &[TableTransition],
+        reports: &mpsc::Sender<Report>,
+    ) -> Result<(), FeederError> {
         let mut backoff = Backoff::new();
-        loop {
-            match self
-                .control
-                .advance_checkpoint(&self.fence, self.checkpoint, to)
-                .await
-            {
-                Ok(()) => break,
-                Err(error) if error.is_transient() => {
-                    self.wait(&mut backoff, "idle checkpoint", error, reports)
-                        .await?;
-                    // The answer may be lost although the row moved (I11).
-                    if self
-                        .control
-                        .checkpoint(&self.fence)
-                        .await
-                        .is_ok_and(|found| found == to)
-                    {
-                        break;
-                    }
-                }
-                Err(error) => return Err(error),
+        // Repeating it after a lost answer is harmless (I11).
+        while let Err(error) = self
+            .control
+            .advance_checkpoint(&self.fence, self.checkpoint, to, transitions)
+            .await
+        {
+            if !error.is_transient() {
+                return Err(error);
             }
+            self.wait(&mut backoff, "checkpoint", error, reports)
+                .await?;
         }
         self.checkpoint = to;
-        tell(
-            reports,
-            Report::Committed {
-                to,
-                snapshot: None,
-                rows: Vec::new(),
-            },
-        )
-        .await
+        let report = Report::Committed {
+            to,
+            snapshot: None,
+            rows: Vec::new(),
+        };
+        tell(reports, report).await
     }
 
     /// Commits until it is in the catalog, or an error proves permanent.

@@ -42,7 +42,12 @@ pub struct Feeder {
 
 impl Feeder {
     /// A feeder that does nothing yet.
-    pub fn new(config: FeederConfig, storage: Arc<dyn Storage>) -> Self {
+    pub fn new(mut config: FeederConfig, storage: Arc<dyn Storage>) -> Self {
+        // So that a session that outlived its process is known for this feeder's, and not another's.
+        let application = &mut config.source.endpoint.application_name;
+        if application == "duckfeeder" {
+            *application = format!("duckfeeder_{}", config.name);
+        }
         let (status, _) = watch::channel(FeederStatus {
             name: config.name.to_string(),
             phase: Phase::Starting,

@@ -595,11 +595,13 @@ impl Slot {
     /// An old row alone says nothing: the server also sends it when a key column is toasted and unchanged.
     fn key_changed(&self, old: &Tuple, new: &Tuple) -> bool {
         self.plan.as_ref().is_some_and(|plan| {
-            plan.key.iter().any(|position| {
-                let before = old.iter().nth(*position);
-                let after = new.iter().nth(*position);
-                after != Some(Datum::UnchangedToast) && before != after
-            })
+            // Without a key the whole row is what tells rows apart.
+            plan.key.is_empty()
+                || plan.key.iter().any(|position| {
+                    let before = old.iter().nth(*position);
+                    let after = new.iter().nth(*position);
+                    after != Some(Datum::UnchangedToast) && before != after
+                })
         })
     }
 }

@@ -342,11 +342,17 @@ async fn release_slot(
             return Ok(());
         };
         if begun.elapsed() >= SLOT_WAIT && !ended {
-            if !is_ours(&mut source.connection, pid).await? {
+            if !is_ours(
+                &mut source.connection,
+                pid,
+                &config.source.endpoint.application_name,
+            )
+            .await?
+            {
                 return Err(FeederError::permanent(
                     FeederErrorKind::Source,
                     format!(
-                        "slot {} is in use by process {pid}, which is no duckfeeder",
+                        "slot {} is in use by process {pid}, which is not this feeder's",
                         config.source.slot.as_str()
                     ),
                 )
@@ -371,14 +377,18 @@ async fn release_slot(
     }
 }
 
-async fn is_ours(connection: &mut Connection, pid: i32) -> Result<bool, FeederError> {
+async fn is_ours(
+    connection: &mut Connection,
+    pid: i32,
+    application: &str,
+) -> Result<bool, FeederError> {
     let sql =
         format!("select application_name from pg_catalog.pg_stat_replication where pid = {pid}");
     let rows = connection.query(&sql).await.map_err(from_source)?;
     Ok(rows
         .first()
         .and_then(|row| row.get(0))
-        .is_none_or(|name| name.starts_with("duckfeeder")))
+        .is_none_or(|name| name == application))
 }
 
 /// Brings the control rows in line with the configuration.

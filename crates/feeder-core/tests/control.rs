@@ -129,7 +129,7 @@ async fn a_role_without_create_runs_on_tables_that_somebody_else_made() {
     control.register(&new_feeder(100)).await.unwrap();
     let fence = control.acquire("here:1").await.unwrap();
     control
-        .advance_checkpoint(&fence, Lsn::new(100), Lsn::new(200))
+        .advance_checkpoint(&fence, Lsn::new(100), Lsn::new(200), &[])
         .await
         .unwrap();
     plain.pool().close().await;
@@ -254,7 +254,7 @@ async fn a_second_process_waits_and_is_told_who_runs() {
     assert!(refused.to_string().contains("alpha:11"), "{refused}");
     // The refusal took nothing from the first.
     first
-        .advance_checkpoint(&held, Lsn::new(100), Lsn::new(101))
+        .advance_checkpoint(&held, Lsn::new(100), Lsn::new(101), &[])
         .await
         .unwrap();
 
@@ -319,7 +319,7 @@ async fn a_stale_generation_changes_nothing() {
     }
     let (from, to) = (Lsn::new(100), Lsn::new(200));
     for result in [
-        control.advance_checkpoint(&stale, from, to).await,
+        control.advance_checkpoint(&stale, from, to, &[]).await,
         control
             .declare_files(&stale, &[("b.parquet".to_owned(), 7)])
             .await,
@@ -559,15 +559,15 @@ async fn the_idle_checkpoint_compares_and_swaps() {
     let fence = control.acquire("here:1").await.unwrap();
     let at = Lsn::new;
     control
-        .advance_checkpoint(&fence, at(100), at(200))
+        .advance_checkpoint(&fence, at(100), at(200), &[])
         .await
         .unwrap();
     control
-        .advance_checkpoint(&fence, at(100), at(200))
+        .advance_checkpoint(&fence, at(100), at(200), &[])
         .await
         .expect("the answer was lost, so it is asked again");
     let moved = control
-        .advance_checkpoint(&fence, at(150), at(300))
+        .advance_checkpoint(&fence, at(150), at(300), &[])
         .await
         .unwrap_err();
     assert!(
@@ -575,7 +575,7 @@ async fn the_idle_checkpoint_compares_and_swaps() {
         "{moved}"
     );
     let backwards = control
-        .advance_checkpoint(&fence, at(300), at(200))
+        .advance_checkpoint(&fence, at(300), at(200), &[])
         .await
         .unwrap_err();
     assert_eq!(backwards.kind(), FeederErrorKind::Internal);

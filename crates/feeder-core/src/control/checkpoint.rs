@@ -143,7 +143,8 @@ pub enum Resolution {
 }
 
 impl Control {
-    /// Moves the checkpoint without a snapshot, so that an idle feeder holds no WAL (I9).
+    /// Moves the checkpoint without a snapshot, so that an idle feeder holds no WAL (I9), together with the states
+    /// of tables that change there.
     ///
     /// May be called again after a lost answer: while the generation is ours, a checkpoint that is
     /// `to` already can only be our own doing.
@@ -156,13 +157,16 @@ impl Control {
         fence: &Fence,
         from: Lsn,
         to: Lsn,
+        transitions: &[TableTransition],
     ) -> Result<(), FeederError> {
         let failed = ControlError::database("moving the checkpoint");
         let (mut tx, locked) = self.begin(fence).await?;
-        if locked.checkpoint == to && from <= to {
-            return Ok(());
+        if locked.checkpoint != to || to < from {
+            compare(self.feeder(), locked.checkpoint, from, to)?;
         }
-        compare(self.feeder(), locked.checkpoint, from, to)?;
+        for transition in transitions {
+            tables::apply(&mut tx, self.feeder(), transition).await?;
+        }
         sqlx::query(
             "update duckfeeder.feeders
              set checkpoint = $2::text::pg_lsn, updated_at = clock_timestamp() where name = $1",
