@@ -107,10 +107,10 @@ pub(crate) enum Command {
         /// The table: schema.table
         table: String,
     },
-    /// Print the script that makes or migrates the control tables in the catalog
+    /// Make or migrate the control tables in the catalog
     Migrate {
-        /// Print the script
-        #[arg(long, required = true)]
+        /// Print the script instead of running it
+        #[arg(long)]
         print: bool,
     },
     /// Look at the configuration

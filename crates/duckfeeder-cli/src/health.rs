@@ -92,6 +92,7 @@ pub(crate) mod tests {
             name: "shop".into(),
             phase: Phase::Streaming,
             checkpoint: Lsn::new(1000),
+            covered: Lsn::new(1000),
             server_wal_end: Lsn::new(2000),
             last_snapshot: Some(7),
             last_commit: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1500)),

@@ -42,6 +42,7 @@ impl Feeder {
             name: name.to_string(),
             phase: Phase::Stopped,
             checkpoint: Lsn::ZERO,
+            covered: Lsn::ZERO,
             server_wal_end: Lsn::ZERO,
             last_snapshot: None,
             last_commit: None,

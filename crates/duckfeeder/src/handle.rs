@@ -109,7 +109,7 @@ impl Handle {
                 "ask is_enabled() first",
             ));
         }
-        self.until(|status| status.checkpoint >= lsn).await
+        self.until(|status| status.covered >= lsn).await
     }
 
     /// Waits until the feeder ends by itself, which only an error makes it do, and yields its

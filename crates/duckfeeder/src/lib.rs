@@ -33,26 +33,21 @@ mod builder;
 mod error;
 mod feeder;
 mod handle;
+pub mod migrations;
 mod store;
 mod table;
 
 /// The configuration as plain data, for hosts that build it without a [`Builder`].
-pub mod config {
-    pub use cdc_source::{
-        Endpoint, PasswordProvider, PasswordSource, PublicationName, SlotName, TlsMode,
-    };
-    pub use feeder_core::config::*;
-}
+pub use feeder_core::config;
 
 pub use builder::Builder;
 pub use error::Error;
 pub use feeder::Feeder;
 pub use feeder_core::{
-    FeederErrorKind as ErrorKind, FeederStatus as Status, Outcome, Phase, RunMode, TableState,
+    FeederErrorKind as ErrorKind, FeederStatus as Status, Lsn, Outcome, Phase, RunMode, TableState,
     TableStatus,
 };
 pub use handle::Handle;
-pub use pgoutput::Lsn;
 pub use storage::{self, Storage};
 pub use store::{Store, open_store};
 pub use table::Table;

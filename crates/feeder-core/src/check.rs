@@ -11,7 +11,7 @@ use serde::Serialize;
 use storage::Storage;
 
 use crate::committer::SAFE_DELETE_OLDER_THAN;
-use crate::config::{FeederConfig, NumericMapping};
+use crate::config::{CatalogConfig, FeederConfig, NumericMapping};
 use crate::error::{FeederError, FeederErrorKind, from_catalog, from_source};
 use crate::plan::TablePlan;
 use crate::{endpoint, publish, select};
@@ -363,7 +363,7 @@ pub(crate) async fn catalog(
     config: &FeederConfig,
     data_path: &str,
 ) -> Result<(Catalog, Vec<Finding>), FeederError> {
-    let catalog = connect_catalog(config).await?;
+    let catalog = connect_catalog(&config.catalog).await?;
     let mut findings = Vec::new();
     let failed = |message: String, remedy: String| {
         Finding::failed(
@@ -420,12 +420,10 @@ pub(crate) async fn catalog(
 }
 
 /// A pool of connections to the catalog.
-pub(crate) async fn connect_catalog(config: &FeederConfig) -> Result<Catalog, FeederError> {
-    let connect = endpoint::catalog_options(&config.catalog.endpoint).await?;
+pub(crate) async fn connect_catalog(config: &CatalogConfig) -> Result<Catalog, FeederError> {
+    let connect = endpoint::catalog_options(&config.endpoint).await?;
     let mut options = CatalogOptions::new(connect);
-    options
-        .metadata_schema
-        .clone_from(&config.catalog.metadata_schema);
+    options.metadata_schema.clone_from(&config.metadata_schema);
     // The committer, the copies' declarations, the watch and the lock each need one.
     options.max_connections = 8;
     Catalog::connect(options).await.map_err(from_catalog)

@@ -477,7 +477,12 @@ fn classify(commit: &Commit<'_>, error: ducklake_catalog::CatalogError) -> Commi
         let table = commit
             .files
             .iter()
-            .find(|file| error.object().contains(&file.table.target))
+            .find(|file| {
+                // One that was dropped has no name any more.
+                let table = &file.table;
+                error.object() == format!("table {}", table.target)
+                    || error.object() == format!("table {}", table.table_id)
+            })
             .map(|file| Arc::clone(&file.table));
         if let Some(table) = table {
             return CommitFailure::Table(table, from_catalog(error));

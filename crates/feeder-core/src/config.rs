@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use cdc_source::{Endpoint, PublicationName, SlotName};
+pub use cdc_source::{
+    Endpoint, PasswordProvider, PasswordSource, PublicationName, SlotName, TlsMode,
+};
 
 /// Everything one feeder needs to know, apart from the object store.
 #[derive(Clone, Debug)]

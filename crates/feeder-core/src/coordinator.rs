@@ -1,11 +1,11 @@
 //! When to seal, pause, acknowledge and move the checkpoint: a plain state machine with time passed in.
 //!
 //! Positions are exclusive ends (I3): a position `P` means that every commit with `commit_lsn < P` is covered
-//! and none at or beyond it. Three of them move, always in this order:
+//! and none at or beyond it. Two of them move, always in this order:
 //!
 //! ```text
-//!   acknowledged = checkpoint  <=  submitted  <=  received
-//!   (in the catalog)               (handed to the committer)   (from the stream)
+//!   acknowledged = checkpoint  <=  received
+//!   (in the catalog)               (from the stream)
 //! ```
 
 use std::time::{Duration, Instant};
@@ -47,7 +47,6 @@ pub(crate) enum Action {
 pub(crate) struct Coordinator {
     thresholds: Thresholds,
     checkpoint: Lsn,
-    submitted: Lsn,
     received: Lsn,
     in_transaction: bool,
     rows: u64,
@@ -57,7 +56,8 @@ pub(crate) struct Coordinator {
     bytes_in_flight: u64,
     /// Rows of the open transaction were handed over already.
     spilled: bool,
-    idle_in_flight: bool,
+    /// Ends of epochs and idle checkpoints that were handed over and are not in the catalog yet.
+    commits_in_flight: u64,
     last_idle: Option<Instant>,
     flush_now: bool,
     wanted: Lsn,
@@ -69,7 +69,6 @@ impl Coordinator {
         Self {
             thresholds,
             checkpoint,
-            submitted: checkpoint,
             received: checkpoint,
             in_transaction: false,
             rows: 0,
@@ -78,7 +77,7 @@ impl Coordinator {
             parts_in_flight: 0,
             bytes_in_flight: 0,
             spilled: false,
-            idle_in_flight: false,
+            commits_in_flight: 0,
             last_idle: None,
             flush_now: false,
             wanted: Lsn::ZERO,
@@ -131,16 +130,12 @@ impl Coordinator {
         }
     }
 
-    /// A part was handed over. `end` is set when it closes an epoch.
-    pub(crate) fn handed_over(&mut self, bytes: u64, end: Option<Lsn>) {
+    /// A part was handed over, which may close an epoch.
+    pub(crate) fn handed_over(&mut self, bytes: u64, closes: bool) {
         self.parts_in_flight += 1;
         self.bytes_in_flight += bytes;
-        if let Some(end) = end {
-            self.submitted = end;
-            self.spilled = false;
-        } else {
-            self.spilled = true;
-        }
+        self.commits_in_flight += u64::from(closes);
+        self.spilled = !closes;
     }
 
     /// Everything buffered has been handed over.
@@ -159,17 +154,13 @@ impl Coordinator {
     /// An epoch or an idle checkpoint is in the catalog.
     pub(crate) fn committed(&mut self, to: Lsn) {
         self.checkpoint = self.checkpoint.max(to);
-        if self.submitted < to {
-            self.submitted = to;
-        }
-        self.idle_in_flight = false;
+        self.commits_in_flight = self.commits_in_flight.saturating_sub(1);
     }
 
     /// An idle checkpoint was handed over.
-    pub(crate) fn idle_handed_over(&mut self, to: Lsn, now: Instant) {
-        self.idle_in_flight = true;
+    pub(crate) fn idle_handed_over(&mut self, now: Instant) {
+        self.commits_in_flight += 1;
         self.last_idle = Some(now);
-        self.submitted = self.submitted.max(to);
     }
 
     /// From now on nothing waits for time or size: everything committed goes out at the next boundary.
@@ -194,12 +185,21 @@ impl Coordinator {
 
     /// Whether nothing of ours is on its way: no open transaction, no buffered row, no epoch in flight.
     pub(crate) fn quiet(&self) -> bool {
-        !self.in_transaction
-            && !self.spilled
-            && self.rows == 0
-            && self.parts_in_flight == 0
-            && !self.idle_in_flight
-            && self.submitted == self.checkpoint
+        !self.in_transaction && !self.spilled && self.rows == 0 && !self.in_flight()
+    }
+
+    /// Whether the committer has something to do.
+    fn in_flight(&self) -> bool {
+        self.parts_in_flight > 0 || self.commits_in_flight > 0
+    }
+
+    /// Everything that committed before this position is in the lake, whether the checkpoint row says so or not.
+    pub(crate) fn covered(&self) -> Lsn {
+        if self.quiet() {
+            self.received
+        } else {
+            self.checkpoint
+        }
     }
 
     /// Rows of the open transaction were handed over already.
@@ -220,7 +220,7 @@ impl Coordinator {
 
     /// What to do now.
     pub(crate) fn poll(&self, now: Instant) -> Option<Action> {
-        if self.parts_in_flight > 0 || self.idle_in_flight || self.submitted != self.checkpoint {
+        if self.in_flight() {
             // One epoch at a time is encoded and committed while the next one fills; only memory may
             // hand over more, as a part.
             return (self.in_transaction && self.parts_in_flight == 0 && self.over_memory())
@@ -252,10 +252,14 @@ impl Coordinator {
 
     /// When [`Self::poll`] may say something new without any input.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        // The end of a transaction or a commit is an input.
+        if self.in_flight() || self.in_transaction {
+            return None;
+        }
         if let Some(oldest) = self.oldest_row {
             return Some(oldest + self.thresholds.interval);
         }
-        (self.received > self.checkpoint)
+        (self.received.saturating_sub(self.checkpoint) >= IDLE_BYTES)
             .then(|| self.last_idle.map(|last| last + IDLE_INTERVAL))
             .flatten()
     }
@@ -271,3 +275,6 @@ impl Coordinator {
         self.bytes >= self.thresholds.memory / 4
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,7 @@ impl Feeder {
             name: config.name.to_string(),
             phase: Phase::Starting,
             checkpoint: Lsn::ZERO,
+            covered: Lsn::ZERO,
             server_wal_end: Lsn::ZERO,
             last_snapshot: None,
             last_commit: None,

@@ -458,7 +458,7 @@ impl Intake {
             transaction,
             end: None,
         };
-        self.coordinator.handed_over(bytes, None);
+        self.coordinator.handed_over(bytes, false);
         self.emptied();
         Ok((head, tail))
     }
@@ -478,7 +478,7 @@ impl Intake {
         };
         let in_transaction = self.coordinator.in_transaction();
         self.coordinator
-            .handed_over(if in_transaction { 0 } else { bytes }, Some(to));
+            .handed_over(if in_transaction { 0 } else { bytes }, true);
         if !in_transaction {
             self.emptied();
         }

@@ -46,4 +46,5 @@ mod types;
 
 pub use error::{FeederError, FeederErrorKind};
 pub use feeder::{Feeder, Outcome, RunMode};
+pub use pgoutput::Lsn;
 pub use status::{FeederStatus, Phase, TableState, TableStatus};

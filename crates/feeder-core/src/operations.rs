@@ -1,10 +1,11 @@
 //! What an operator does to a feeder from outside of its process.
 
 use cdc_source::{Connection, Host, SessionKind, TlsMode, tables};
+use pgoutput::Lsn;
 
 use crate::check;
-use crate::config::FeederConfig;
-use crate::control::Control;
+use crate::config::{CatalogConfig, FeederConfig};
+use crate::control::{Control, migrations};
 use crate::error::{FeederError, from_source};
 use crate::{select, setup};
 
@@ -14,9 +15,20 @@ use crate::{select, setup};
 /// A name that is not `schema.table`, or a table that is not fed.
 pub async fn resync(config: &FeederConfig, table: &str) -> Result<(), FeederError> {
     let (schema, name) = select::exact_name(table)?;
-    let catalog = check::connect_catalog(config).await?;
+    let catalog = check::connect_catalog(&config.catalog).await?;
     Control::new(&catalog, config.name.clone())
         .request_resync(&schema, &name)
+        .await
+}
+
+/// Asks the running feeder to bring its checkpoint up to `position`, even if nothing of its tables changes.
+///
+/// # Errors
+/// A catalog that cannot be asked.
+pub async fn want(config: &FeederConfig, position: Lsn) -> Result<(), FeederError> {
+    let catalog = check::connect_catalog(&config.catalog).await?;
+    Control::new(&catalog, config.name.clone())
+        .want(position)
         .await
 }
 
@@ -26,6 +38,30 @@ pub async fn resync(config: &FeederConfig, table: &str) -> Result<(), FeederErro
 /// A feeder of that name is running, or a database that cannot be asked.
 pub async fn teardown(config: &FeederConfig) -> Result<Vec<String>, FeederError> {
     setup::teardown(config).await
+}
+
+/// Makes or migrates the control tables in the catalog, as [`migrations::up`].
+///
+/// # Errors
+/// A catalog that cannot be asked or was migrated by a newer release.
+pub async fn migrate(config: &CatalogConfig) -> Result<(), FeederError> {
+    migrations::up(&check::connect_catalog(config).await?).await
+}
+
+/// The version of the control tables, `None` when there are none.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn control_version(config: &CatalogConfig) -> Result<Option<i32>, FeederError> {
+    migrations::version(&check::connect_catalog(config).await?).await
+}
+
+/// Drops the control tables, as [`migrations::down`]. Never touches the lake.
+///
+/// # Errors
+/// A feeder is running, or a catalog that cannot be asked.
+pub async fn drop_control(config: &CatalogConfig) -> Result<(), FeederError> {
+    migrations::down(&check::connect_catalog(config).await?).await
 }
 
 /// The names of the source's tables.

@@ -89,7 +89,7 @@ impl Report {
 /// # Errors
 /// No such feeder, or a database that cannot be asked.
 pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
-    let catalog = check::connect_catalog(config).await?;
+    let catalog = check::connect_catalog(&config.catalog).await?;
     let unknown = || {
         FeederError::permanent(
             FeederErrorKind::Config,

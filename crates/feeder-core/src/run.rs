@@ -485,7 +485,7 @@ impl<'a> Engine<'a> {
                 self.submit(Work::Part(tail))
             }
             Some(Action::Idle(to)) => {
-                self.intake.coordinator.idle_handed_over(to, now);
+                self.intake.coordinator.idle_handed_over(now);
                 self.submit(Work::Idle(to))
             }
         }
@@ -751,6 +751,10 @@ impl<'a> Engine<'a> {
                 }
                 Ok(())
             }
+            WatchEvent::Wanted(position) => {
+                self.intake.coordinator.want(position);
+                Ok(())
+            }
             WatchEvent::ResyncRequested => {
                 self.restart_wanted = true;
                 Ok(())
@@ -841,12 +845,14 @@ impl<'a> Engine<'a> {
             // Buffered bytes change with every row; they alone wake nobody up.
             let changed = status.phase != phase
                 || status.checkpoint != coordinator.checkpoint()
+                || status.covered != coordinator.covered()
                 || status.last_snapshot != self.last_snapshot
                 || status.paused != paused
                 || status.last_error != self.last_error
                 || status.tables != tables;
             status.phase = phase;
             status.checkpoint = coordinator.checkpoint();
+            status.covered = coordinator.covered();
             status.server_wal_end = self.server_wal_end;
             status.last_snapshot = self.last_snapshot;
             status.last_commit = self.last_commit;

@@ -758,7 +758,7 @@ fn owner() -> String {
 /// Drops slot and publications, and marks the feeder; the lake and the control rows of its tables stay.
 pub(crate) async fn teardown(config: &FeederConfig) -> Result<Vec<String>, FeederError> {
     let mut dropped = Vec::new();
-    let catalog = check::connect_catalog(config).await?;
+    let catalog = check::connect_catalog(&config.catalog).await?;
     if migrations::version(&catalog).await?.is_some() {
         let control = Control::new(&catalog, config.name.clone());
         if control.load_feeder().await?.is_some() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cdc_source::{Connection, SessionKind, tables};
-use pgoutput::Oid;
+use pgoutput::{Lsn, Oid};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,8 @@ pub(crate) enum WatchEvent {
     TableLost { source_oid: u32, reason: String },
     /// `duckfeeder resync` was called.
     ResyncRequested,
+    /// `duckfeeder wait` waits for this position.
+    Wanted(Lsn),
 }
 
 /// What is watched.
@@ -74,11 +76,10 @@ pub(crate) async fn run(
 }
 
 async fn requests(control: &Control) -> Result<Vec<WatchEvent>, FeederError> {
-    let requested = control.resync_requested().await?;
-    Ok(requested
-        .then_some(WatchEvent::ResyncRequested)
-        .into_iter()
-        .collect())
+    let requests = control.requests().await?;
+    let resync = requests.resync.then_some(WatchEvent::ResyncRequested);
+    let wanted = requests.wanted.map(WatchEvent::Wanted);
+    Ok(resync.into_iter().chain(wanted).collect())
 }
 
 struct Look {

@@ -83,6 +83,9 @@ pub struct FeederStatus {
     /// Everything that committed before this position is in the lake.
     #[serde(serialize_with = "lsn_text")]
     pub checkpoint: Lsn,
+    /// The same, as the process knows it: an idle feeder moves its checkpoint row rarely.
+    #[serde(serialize_with = "lsn_text")]
+    pub covered: Lsn,
     /// End of WAL as the server last reported it.
     #[serde(serialize_with = "lsn_text")]
     pub server_wal_end: Lsn,

@@ -31,7 +31,8 @@ pub(crate) async fn run(cli: Cli, console: &Console) -> Result {
         Command::Status { json } => status::status(&settings(global)?, json, console).await,
         Command::AttachSql { alias } => attach_sql::attach_sql(&settings(global)?, &alias, console),
         Command::Resync { table } => resync::resync(&settings(global)?, &table, console).await,
-        Command::Migrate { print: _ } => migrate::print(console),
+        Command::Migrate { print: true } => migrate::print(console),
+        Command::Migrate { print: false } => migrate::migrate(&settings(global)?, console).await,
         Command::Config(ConfigCommand::Show) => {
             let merged = merged(global)?;
             console.print(&merged.show())?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use duckfeeder::{ErrorKind, TableState};
+use feeder_core::operations;
 use feeder_core::report::{self, Report};
 use tokio::time::Instant;
 
@@ -17,12 +18,20 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Waits until the feeder has come so far.
 pub(super) async fn wait(settings: &Settings, wait: &Wait, console: &Console) -> Result {
     let deadline = Instant::now() + wait.timeout;
+    let mut asked = false;
     let mut missing = "the databases did not answer".to_owned();
     loop {
         match tokio::time::timeout_at(deadline, report::report(&settings.feeder)).await {
             Ok(Ok(report)) => match lacks(&report, &wait.goal) {
                 None => return Ok(Exit::Done),
-                Some(lack) => missing = lack,
+                Some(lack) => {
+                    missing = lack;
+                    // An idle feeder moves its checkpoint only when it is asked to.
+                    if let (Some(lsn), false) = (wait.goal.lsn, asked) {
+                        operations::want(&settings.feeder, lsn).await?;
+                        asked = true;
+                    }
+                }
             },
             // A feeder that is just starting is not registered yet.
             Ok(Err(error)) if error.is_transient() || error.kind() == ErrorKind::Config => {

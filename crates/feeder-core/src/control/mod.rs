@@ -28,7 +28,7 @@ pub use error::ControlError;
 pub use feeders::{FeederRow, Generation, NewFeeder};
 pub use fence::{FeederLock, Fence};
 pub use files::PendingFile;
-pub use tables::{NewTable, TableChange, TableError, TableRow, TableTransition};
+pub use tables::{NewTable, Requests, TableChange, TableError, TableRow, TableTransition};
 
 use ducklake_catalog::Catalog;
 use ducklake_catalog::sqlx::PgPool;

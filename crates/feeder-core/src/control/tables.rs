@@ -74,6 +74,15 @@ pub struct TableError {
     pub discarded: u64,
 }
 
+/// What was asked of a feeder from outside of its process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Somebody waits for a resync that has not begun.
+    pub resync: bool,
+    /// Somebody waits for the checkpoint to reach this position.
+    pub wanted: Option<Lsn>,
+}
+
 /// One change of one table.
 #[derive(Clone, Debug)]
 pub struct TableTransition {
@@ -222,20 +231,49 @@ impl Control {
         Ok(())
     }
 
-    /// Whether somebody waits for a resync that has not begun.
+    /// What was asked of the feeder from outside of its process.
     ///
     /// # Errors
     /// Errors of the database.
-    pub async fn resync_requested(&self) -> Result<bool, FeederError> {
-        let requested = sqlx::query_scalar(
-            "select exists (select from duckfeeder.tables
-             where feeder = $1 and resync_requested and state <> 'paused')",
+    pub async fn requests(&self) -> Result<Requests, FeederError> {
+        let failed = ControlError::database("looking for requests");
+        let row = sqlx::query(
+            "select f.wanted::text as wanted, exists (select from duckfeeder.tables t
+                 where t.feeder = f.name and t.resync_requested and t.state <> 'paused') as resync
+             from duckfeeder.feeders f where f.name = $1",
         )
         .bind(self.feeder().as_str())
-        .fetch_one(&self.pool)
+        .fetch_optional(&self.pool)
         .await
-        .map_err(ControlError::database("looking for requests for a resync"))?;
-        Ok(requested)
+        .map_err(&failed)?;
+        let Some(row) = row else {
+            return Ok(Requests::default());
+        };
+        let wanted: Option<String> = row.try_get("wanted").map_err(&failed)?;
+        Ok(Requests {
+            resync: row.try_get("resync").map_err(&failed)?,
+            wanted: wanted
+                .map(|text| parse_lsn(&text, "feeders", "wanted"))
+                .transpose()?,
+        })
+    }
+
+    /// Asks whichever process runs the feeder to bring the checkpoint up to `position`, even if nothing of
+    /// its tables changes. Needs no [`Fence`].
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn want(&self, position: Lsn) -> Result<(), FeederError> {
+        sqlx::query(
+            "update duckfeeder.feeders set wanted = $2::text::pg_lsn
+             where name = $1 and (wanted is null or wanted < $2::text::pg_lsn)",
+        )
+        .bind(self.feeder().as_str())
+        .bind(position.to_string())
+        .execute(&self.pool)
+        .await
+        .map_err(ControlError::database("asking for a position"))?;
+        Ok(())
     }
 
     /// Adds tables, all or none. Targets, and the names of their `_current` views, must be unlike

@@ -16,6 +16,8 @@ create table duckfeeder.feeders (
     torn_down boolean not null default false,
     -- Exclusive end: every commit below it is in the lake.
     checkpoint pg_lsn not null,
+    -- Somebody waits for the checkpoint to reach this position.
+    wanted pg_lsn,
     -- The last commit, to resolve a lost answer to COMMIT.
     attempt uuid,
     last_snapshot bigint,
