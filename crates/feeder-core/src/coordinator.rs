@@ -54,7 +54,7 @@ pub(crate) struct Coordinator {
     oldest_row: Option<Instant>,
     parts_in_flight: u64,
     bytes_in_flight: u64,
-    /// Rows of the open transaction were handed over already.
+    /// Parts were handed over whose epoch is not closed yet.
     spilled: bool,
     /// Ends of epochs and idle checkpoints that were handed over and are not in the catalog yet.
     commits_in_flight: u64,
@@ -202,7 +202,7 @@ impl Coordinator {
         }
     }
 
-    /// Rows of the open transaction were handed over already.
+    /// Parts were handed over whose epoch is not closed yet.
     pub(crate) fn spilled(&self) -> bool {
         self.spilled
     }
@@ -210,7 +210,6 @@ impl Coordinator {
     /// The open transaction is given up; it will be sent again.
     pub(crate) fn abandon_transaction(&mut self) {
         self.in_transaction = false;
-        self.spilled = false;
     }
 
     /// Whether everything received is in the catalog.

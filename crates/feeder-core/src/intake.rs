@@ -382,10 +382,9 @@ impl Intake {
     }
 
     /// Before a stop inside a transaction: its rows are dropped, they are sent again at the next start. Returns the
-    /// transactions before it, unless they were handed over already.
+    /// end of the epoch with the transactions before it, if there is any.
     pub(crate) fn cut_open_transaction(&mut self) -> Result<Option<Part>, FeederError> {
         let mut committed = Vec::new();
-        let spilled = self.coordinator.spilled();
         for slot in self.tables.values_mut() {
             let salvaged = slot.salvaged.take();
             let (head, _open) = slot.batch.split(slot.committed_rows).map_err(internal)?;
@@ -394,11 +393,17 @@ impl Intake {
                 push(&mut committed, &slot.table.lake, rows);
             }
         }
-        self.transaction = None;
+        let open = self.transaction.take().map(|open| open.final_lsn);
         self.touched.clear();
         self.coordinator.abandon_transaction();
-        // After a spill everything that is left belongs to the open transaction.
-        if spilled || (committed.is_empty() && self.transitions.is_empty()) {
+        // Parts that were handed over may hold whole transactions, or rows of the open one.
+        if self.coordinator.spilled() {
+            let tables = self.tables.keys().map(|id| id.get());
+            self.cut.extend(
+                open.into_iter()
+                    .flat_map(|lsn| tables.clone().map(move |id| (id, lsn))),
+            );
+        } else if committed.is_empty() && self.transitions.is_empty() {
             self.emptied();
             return Ok(None);
         }

@@ -766,20 +766,49 @@ fn a_stop_inside_a_first_transaction_has_nothing_to_hand_over() {
 }
 
 #[test]
-fn a_stop_inside_a_spilled_transaction_hands_over_nothing_more() {
+fn a_stop_inside_a_spilled_transaction_cuts_what_was_handed_over_of_it() {
     let mut feed = Feed::shop();
     feed.transaction(200, 210, [order("1", "whole")]);
     feed.send(begin(210));
     feed.send(order("2", "open"));
     let (head, tail) = feed.intake.spill().unwrap();
     feed.send(order("3", "open"));
-    assert!(feed.intake.cut_open_transaction().unwrap().is_none());
+    let part = feed.intake.cut_open_transaction().unwrap().unwrap();
+    assert!(part.batches.is_empty());
+    let end = part.end.unwrap();
+    assert_eq!(end.to, Lsn::new(210));
+    assert_eq!(tail.transaction, Some(Lsn::new(210)));
+    assert!(end.cut.contains(&(ORDERS, Lsn::new(210))));
     let coordinator = &mut feed.intake.coordinator;
     coordinator.part_done(head.unwrap().bytes);
     coordinator.part_done(tail.bytes);
-    assert!(!coordinator.stopped(), "the head is not committed yet");
+    coordinator.part_done(part.bytes);
+    coordinator.committed(Lsn::new(210));
+    assert!(!coordinator.stopped(), "two epochs are to be committed");
     coordinator.committed(Lsn::new(210));
     assert!(coordinator.stopped());
+}
+
+#[test]
+fn a_stop_after_a_spilled_transaction_keeps_all_of_it() {
+    let mut feed = Feed::shop();
+    feed.send(begin(200));
+    feed.send(order("1", "handed over"));
+    let (_, tail) = feed.intake.spill().unwrap();
+    assert_eq!(tail.transaction, Some(Lsn::new(200)));
+    feed.send(order("2", "the rest"));
+    feed.send(commit(200, 210));
+    // An epoch is in flight, so that the next transaction begins before this one is sealed.
+    feed.send(begin(210));
+    feed.send(order("3", "open"));
+    let part = feed.intake.cut_open_transaction().unwrap().unwrap();
+    assert_eq!(ids(&contents(&part)["raw.orders"]), ["2"]);
+    let end = part.end.unwrap();
+    assert_eq!(end.to, Lsn::new(210));
+    assert!(
+        !end.cut.iter().any(|(_, lsn)| *lsn == Lsn::new(200)),
+        "it is whole"
+    );
 }
 
 // ---- beginning again ----
