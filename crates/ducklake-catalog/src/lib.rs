@@ -80,3 +80,7 @@ pub use table_def::{ColumnDef, ColumnIds, TableDef, ViewDef};
 
 /// The catalog format that this crate writes, as stored in the lake's `version` key.
 pub const FORMAT_VERSION: &str = "1.0";
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

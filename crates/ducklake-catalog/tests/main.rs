@@ -5,6 +5,16 @@
 //! the folder with `ducklake.duckdb_extension` and `postgres_scanner.duckdb_extension`. Without them
 //! the tests skip, loudly; with `REQUIRE_SERVICES=1` they fail instead.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "helpers of tests may fail as tests do"
+)]
+
 mod it {
     pub(crate) mod support;
 
@@ -13,6 +23,7 @@ mod it {
     mod concurrency;
     mod differential;
     mod evolution;
+    mod example;
     mod reading;
     mod statistics;
 }

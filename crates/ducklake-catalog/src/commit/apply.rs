@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Postgres};
 
 use super::plan::{InlinedTable, Plan};
 use crate::changes_made::quote;
+use crate::read::ColumnRow;
 use crate::{CatalogError, ChangeSet, ColumnId, TableId};
 
 /// Writes all rows. The snapshot's comes first: it claims the id.
@@ -192,35 +193,9 @@ impl Writer<'_> {
             .bind(columns);
             self.run("ducklake_column_tag", query).await?;
         }
-        if !plan.columns.is_empty() {
-            let rows = &plan.columns;
-            let query = sqlx::query(
-                "insert into ducklake_column \
-                     (column_id, begin_snapshot, end_snapshot, table_id, column_order, \
-                      column_name, column_type, initial_default, default_value, nulls_allowed, \
-                      parent_column, default_value_type, default_value_dialect) \
-                 select c.id, $1, null, c.table_id, c.ord, c.name, c.type, c.initial, c.def, \
-                        c.nullable, c.parent, c.def_type, c.def_dialect \
-                   from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], \
-                               $7::text[], $8::text[], $9::boolean[], $10::bigint[], $11::text[], \
-                               $12::text[]) \
-                     as c (id, table_id, ord, name, type, initial, def, nullable, parent, \
-                           def_type, def_dialect)",
-            )
-            .bind(self.snapshot)
-            .bind(collect(rows, |(_, row)| row.id.get()))
-            .bind(collect(rows, |(table, _)| table.get()))
-            .bind(collect(rows, |(_, row)| row.order))
-            .bind(collect(rows, |(_, row)| row.name.clone()))
-            .bind(collect(rows, |(_, row)| row.type_name.clone()))
-            .bind(collect(rows, |(_, row)| row.initial_default.clone()))
-            .bind(collect(rows, |(_, row)| row.default_value.clone()))
-            .bind(collect(rows, |(_, row)| row.nullable))
-            .bind(collect(rows, |(_, row)| row.parent.map(ColumnId::get)))
-            .bind(collect(rows, |(_, row)| row.default_value_type.clone()))
-            .bind(collect(rows, |(_, row)| row.default_value_dialect.clone()));
-            self.run("ducklake_column", query).await?;
-        }
+        self.column_rows(&plan.columns, None).await?;
+        self.column_rows(&plan.stillborn, Some(self.snapshot))
+            .await?;
         if plan.restructured.is_empty() {
             return Ok(());
         }
@@ -232,6 +207,43 @@ impl Writer<'_> {
         .bind(plan.committed.schema_version)
         .bind(collect(&plan.restructured, |id| id.get()));
         self.run("ducklake_schema_versions", query).await
+    }
+
+    async fn column_rows(
+        &mut self,
+        rows: &[(TableId, ColumnRow)],
+        end: Option<i64>,
+    ) -> Result<(), CatalogError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let query = sqlx::query(
+            "insert into ducklake_column \
+                 (column_id, begin_snapshot, end_snapshot, table_id, column_order, \
+                  column_name, column_type, initial_default, default_value, nulls_allowed, \
+                  parent_column, default_value_type, default_value_dialect) \
+             select c.id, $1, $13, c.table_id, c.ord, c.name, c.type, c.initial, c.def, \
+                    c.nullable, c.parent, c.def_type, c.def_dialect \
+               from unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], \
+                           $7::text[], $8::text[], $9::boolean[], $10::bigint[], $11::text[], \
+                           $12::text[]) \
+                 as c (id, table_id, ord, name, type, initial, def, nullable, parent, \
+                       def_type, def_dialect)",
+        )
+        .bind(self.snapshot)
+        .bind(collect(rows, |(_, row)| row.id.get()))
+        .bind(collect(rows, |(table, _)| table.get()))
+        .bind(collect(rows, |(_, row)| row.order))
+        .bind(collect(rows, |(_, row)| row.name.clone()))
+        .bind(collect(rows, |(_, row)| row.type_name.clone()))
+        .bind(collect(rows, |(_, row)| row.initial_default.clone()))
+        .bind(collect(rows, |(_, row)| row.default_value.clone()))
+        .bind(collect(rows, |(_, row)| row.nullable))
+        .bind(collect(rows, |(_, row)| row.parent.map(ColumnId::get)))
+        .bind(collect(rows, |(_, row)| row.default_value_type.clone()))
+        .bind(collect(rows, |(_, row)| row.default_value_dialect.clone()))
+        .bind(end);
+        self.run("ducklake_column", query).await
     }
 
     async fn options(&mut self, plan: &Plan) -> Result<(), CatalogError> {

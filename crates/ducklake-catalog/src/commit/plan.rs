@@ -31,6 +31,8 @@ pub(super) struct Plan {
     /// Columns that are gone, whose tags end too.
     pub(super) dropped_columns: Vec<(TableId, ColumnId)>,
     pub(super) columns: Vec<(TableId, ColumnRow)>,
+    /// Columns that were added and dropped again: their rows end where they begin.
+    pub(super) stillborn: Vec<(TableId, ColumnRow)>,
     /// Tables with new columns or new forms of them: they get a row in `ducklake_schema_versions`.
     pub(super) restructured: Vec<TableId>,
     pub(super) options: BTreeMap<(TableId, String), String>,
@@ -405,6 +407,7 @@ impl<'a> Planner<'a> {
             ended_columns: Vec::new(),
             dropped_columns: Vec::new(),
             columns: Vec::new(),
+            stillborn: Vec::new(),
             restructured: Vec::new(),
             options: BTreeMap::new(),
             files: Vec::new(),

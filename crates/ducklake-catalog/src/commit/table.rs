@@ -33,17 +33,19 @@ pub(super) struct TableState<'a> {
 /// A row of `ducklake_column`, before and after.
 pub(super) struct ColumnState {
     /// The live row in the catalog; `None` for a new column.
-    pub(super) before: Option<ColumnRow>,
-    /// The row after the change set; `None` for a dropped column.
-    pub(super) after: Option<ColumnRow>,
+    before: Option<ColumnRow>,
+    /// The row after the change set, or the last one of a dropped column.
+    row: ColumnRow,
+    pub(super) is_live: bool,
 }
 
 impl ColumnState {
-    pub(super) fn id(&self) -> Option<ColumnId> {
-        self.after
-            .as_ref()
-            .or(self.before.as_ref())
-            .map(|row| row.id)
+    pub(super) fn id(&self) -> ColumnId {
+        self.row.id
+    }
+
+    fn live(&self) -> Option<&ColumnRow> {
+        self.is_live.then_some(&self.row)
     }
 }
 
@@ -70,7 +72,8 @@ impl<'a> TableState<'a> {
                 .iter()
                 .map(|row| ColumnState {
                     before: Some(row.clone()),
-                    after: Some(row.clone()),
+                    row: row.clone(),
+                    is_live: true,
                 })
                 .collect(),
             next_column_id: table.next_column_id.get(),
@@ -145,7 +148,7 @@ impl<'a> TableState<'a> {
         let rows: Vec<ColumnRow> = self
             .columns
             .iter()
-            .filter_map(|column| column.after.clone())
+            .filter_map(|column| column.live().cloned())
             .collect();
         column_tree(&rows, None)
     }
@@ -183,7 +186,8 @@ impl<'a> TableState<'a> {
         let object = &self.object;
         self.columns
             .iter_mut()
-            .filter_map(|column| column.after.as_mut())
+            .filter(|column| column.is_live)
+            .map(|column| &mut column.row)
             .find(|row| row.id == id && row.parent.is_none())
             .ok_or_else(|| {
                 CatalogError::new(CatalogErrorKind::TableChanged, object.clone())
@@ -196,7 +200,7 @@ impl<'a> TableState<'a> {
         let is_taken = self
             .columns
             .iter()
-            .filter_map(|column| column.after.as_ref())
+            .filter_map(ColumnState::live)
             .filter(|row| row.parent.is_none() && Some(row.id) != except)
             .any(|row| row.name.eq_ignore_ascii_case(name));
         if is_taken {
@@ -225,7 +229,8 @@ impl<'a> TableState<'a> {
         let default_value_type = if ty.is_nested() { "" } else { "literal" };
         self.columns.push(ColumnState {
             before: None,
-            after: Some(ColumnRow {
+            is_live: true,
+            row: ColumnRow {
                 id,
                 order: id.get(),
                 name: name.to_owned(),
@@ -236,7 +241,7 @@ impl<'a> TableState<'a> {
                 parent,
                 default_value_type: Some(default_value_type.to_owned()),
                 default_value_dialect: Some("duckdb".to_owned()),
-            }),
+            },
         });
         for child in ty.children() {
             self.add_rows(child.name, child.ty, true, Some(id));
@@ -261,7 +266,7 @@ impl<'a> TableState<'a> {
         loop {
             let before = dropped.len();
             for column in &self.columns {
-                let Some(row) = &column.after else { continue };
+                let Some(row) = column.live() else { continue };
                 if row.parent.is_some_and(|parent| dropped.contains(&parent)) {
                     dropped.insert(row.id);
                 }
@@ -271,15 +276,9 @@ impl<'a> TableState<'a> {
             }
         }
         for column in &mut self.columns {
-            if column
-                .after
-                .as_ref()
-                .is_some_and(|row| dropped.contains(&row.id))
-            {
-                column.after = None;
-            }
+            column.is_live &= !dropped.contains(&column.row.id);
         }
-        if self.columns.iter().all(|column| column.after.is_none()) {
+        if !self.columns.iter().any(|column| column.is_live) {
             return Err(invalid(self.object.clone(), "a table needs a column"));
         }
         Ok(())
@@ -349,24 +348,27 @@ impl<'a> TableState<'a> {
     ) -> Result<(), CatalogError> {
         let is_new = self.locked.is_none();
         let mut is_restructured = is_new;
-        for column in &self.columns {
-            match (&column.before, &column.after) {
-                (Some(before), None) => {
-                    is_restructured = true;
+        for ColumnState {
+            before,
+            row,
+            is_live,
+        } in &self.columns
+        {
+            match before {
+                Some(before) if !is_live => {
                     plan.ended_columns.push((self.id, before.id));
                     plan.dropped_columns.push((self.id, before.id));
                 }
-                (Some(before), Some(after)) if before != after => {
-                    is_restructured = true;
+                Some(before) if before != row => {
                     plan.ended_columns.push((self.id, before.id));
-                    plan.columns.push((self.id, after.clone()));
+                    plan.columns.push((self.id, row.clone()));
                 }
-                (None, Some(after)) => {
-                    is_restructured = true;
-                    plan.columns.push((self.id, after.clone()));
-                }
-                (Some(_), Some(_)) | (None, None) => {}
+                None if *is_live => plan.columns.push((self.id, row.clone())),
+                // Its id may be in the files, and must not come to mean another column.
+                None if !self.files.is_empty() => plan.stillborn.push((self.id, row.clone())),
+                Some(_) | None => continue,
             }
+            is_restructured = true;
         }
         if is_restructured {
             plan.restructured.push(self.id);

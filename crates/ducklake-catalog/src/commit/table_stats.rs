@@ -21,8 +21,8 @@ impl TableState<'_> {
         let dropped: BTreeSet<ColumnId> = self
             .columns
             .iter()
-            .filter(|column| column.after.is_none())
-            .filter_map(ColumnState::id)
+            .filter(|column| !column.is_live)
+            .map(ColumnState::id)
             .collect();
         let totals = self.totals()?;
         let had_rows = totals.is_some_and(|stats| stats.record_count > 0 || stats.next_row_id > 0);
@@ -191,7 +191,7 @@ impl TableState<'_> {
         object: &impl Fn() -> String,
     ) -> Result<&'a LakeType, CatalogError> {
         leaves.get(&column).ok_or_else(|| {
-            if self.columns.iter().any(|state| state.id() == Some(column)) {
+            if self.columns.iter().any(|state| state.id() == column) {
                 return invalid(object(), format!("column {column} is not a leaf"));
             }
             CatalogError::new(CatalogErrorKind::TableChanged, self.object.clone())

@@ -14,6 +14,9 @@ use ducklake_catalog::{
 
 use super::support::{TestDb, execute, list, text};
 
+/// Adds to a change set what is to be refused.
+type Change = Box<dyn Fn(&mut ChangeSet)>;
+
 fn one_schema(name: &str) -> ChangeSet {
     let mut changes = ChangeSet::new();
     changes.create_schema(name);
@@ -348,9 +351,6 @@ async fn an_error_during_commit_is_an_unknown_outcome() {
             &format!(
                 "create or replace function late() returns trigger language plpgsql as $$ \
                  begin {action} return null; end $$; \
-                 create or replace trigger late_one after insert on ducklake_snapshot_changes \
-                     for each row execute function late(); \
-                 drop trigger late_one on ducklake_snapshot_changes; \
                  drop trigger if exists late on ducklake_snapshot_changes; \
                  create constraint trigger late after insert on ducklake_snapshot_changes \
                      deferrable initially deferred for each row execute function late()"
@@ -471,7 +471,6 @@ async fn what_others_changed_is_noticed_under_the_lock() {
 
     db.duck("ALTER TABLE t DROP COLUMN b; DROP TABLE u; DROP SCHEMA s;");
     let changed = |detail: &'static str| (CatalogErrorKind::TableChanged, detail);
-    type Change = Box<dyn FnOnce(&mut ChangeSet)>;
     let cases: Vec<((CatalogErrorKind, &str), Change)> = vec![
         (
             changed("column 2 (b) is gone"),
@@ -531,7 +530,6 @@ async fn names_that_readers_cannot_tell_apart_are_refused() {
     changes.create_table("S", table_def("Tbl"));
     changes.create_or_replace_view("S", ViewDef::new("Vw", "SELECT 1"));
     let table = catalog.commit(&changes, &mut NoHook).await.unwrap().tables[0];
-    type Change = Box<dyn Fn(&mut ChangeSet)>;
     let cases: Vec<Change> = vec![
         Box::new(|c| {
             c.create_schema("s");
@@ -586,7 +584,6 @@ async fn what_no_reader_could_bear_is_refused() {
     let t = catalog.commit(&changes, &mut NoHook).await.unwrap().tables[0];
     let with = |ty: LakeType| TableDef::new("x", vec![ColumnDef::new("c", ty)]);
     let decimal = |precision, scale| LakeType::Decimal { precision, scale };
-    type Change = Box<dyn Fn(&mut ChangeSet)>;
     let table = |def: TableDef| -> Change {
         Box::new(move |c| {
             c.create_table("main", def.clone());

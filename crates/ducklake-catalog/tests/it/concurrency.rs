@@ -61,7 +61,7 @@ async fn nothing_is_lost_beside_duckdb() {
         .map(|ours| tokio::spawn(feed(catalog.clone(), tables, directory.clone(), ours)))
         .collect();
     // One session appends to our table and to its own, another merges files now and then.
-    let inserts: String = (0..ROUNDS)
+    let inserts: Vec<String> = (0..ROUNDS)
         .map(|round| {
             let rows = if round % 2 == 0 { 1 } else { 30 };
             format!(
@@ -71,7 +71,7 @@ async fn nothing_is_lost_beside_duckdb() {
         })
         .collect();
     let checkpoints = "CHECKPOINT lake;".repeat(4);
-    let sessions: Vec<_> = [inserts, checkpoints]
+    let sessions: Vec<_> = [inserts.concat(), checkpoints]
         .into_iter()
         .map(|script| {
             let db = Arc::clone(&db);

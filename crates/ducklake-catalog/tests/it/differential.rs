@@ -525,7 +525,7 @@ async fn alter(pair: &Pair, table: TableId) {
         (
             "ALTER TABLE raw.t ALTER COLUMN a SET DATA TYPE BIGINT",
             Arc::new(move |changes| {
-                changes.set_column_type(table, ColumnId::new(1), LakeType::Int64)
+                changes.set_column_type(table, ColumnId::new(1), LakeType::Int64);
             }),
         ),
         (

@@ -218,7 +218,7 @@ async fn columns_change_only_to_types_that_filters_survive() {
         ("d", "> 1.505"),
     ];
     // Added to zero, the column is cast before it is compared.
-    let script: String = filters
+    let script: Vec<String> = filters
         .iter()
         .map(|(column, filter)| {
             format!(
@@ -227,7 +227,10 @@ async fn columns_change_only_to_types_that_filters_survive() {
             )
         })
         .collect();
-    assert_eq!(db.duck(&script).lines().collect::<Vec<_>>(), ["true"; 10]);
+    assert_eq!(
+        db.duck(&script.concat()).lines().collect::<Vec<_>>(),
+        ["true"; 10]
+    );
     let shown = db.duck(&format!(
         "INSERT INTO t VALUES (10000000000, 1000.25); SELECT min(i), max(i), min(d), max(d) FROM t;
          SELECT typeof(i), typeof(d), max(i) FROM t AT (VERSION => {first}) GROUP BY ALL;"
@@ -342,4 +345,33 @@ async fn partitioned_tables_take_files_only_if_they_will_be_found() {
     let error = catalog.commit(&changes, &mut NoHook).await.unwrap_err();
     assert_eq!(error.kind(), &CatalogErrorKind::TableChanged);
     assert!(error.to_string().contains("bucket"), "{error}");
+}
+
+#[tokio::test]
+async fn a_column_that_lived_for_one_transaction_does_not_come_back() {
+    let Some(db) = TestDb::create().await else {
+        return;
+    };
+    let (catalog, t, directory) = table(&db, vec![ColumnDef::new("a", LakeType::Int32)]).await;
+    let mut changes = ChangeSet::new();
+    changes.add_column(t, ColumnDef::new("brief", LakeType::Int32));
+    changes.append_file(
+        t,
+        write_file(
+            &directory,
+            "1.parquet",
+            &[ints("a", 1, vec![1]), ints("brief", 2, vec![666])],
+        ),
+    );
+    changes.drop_column(t, ColumnId::new(2));
+    catalog.commit(&changes, &mut NoHook).await.unwrap();
+    assert_eq!(
+        db.duck("SELECT * FROM t; ALTER TABLE t ADD COLUMN theirs INTEGER;"),
+        "1"
+    );
+    let mut changes = ChangeSet::new();
+    changes.expect_next_column_id(t, ColumnId::new(4));
+    changes.add_column(t, ColumnDef::new("ours", LakeType::Int32));
+    catalog.commit(&changes, &mut NoHook).await.unwrap();
+    assert_eq!(db.duck("SELECT * FROM t;"), "1|NULL|NULL");
 }

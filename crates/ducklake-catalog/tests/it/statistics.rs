@@ -272,7 +272,7 @@ async fn foreign_text_that_is_no_number_is_thrown_away() {
 
 /// Waits until DuckDB's shell has come to a step.
 async fn wait_for(path: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !path.try_exists().expect("the folder is there") {
         assert!(
             Instant::now() < deadline,

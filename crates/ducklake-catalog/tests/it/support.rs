@@ -19,6 +19,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 pub(crate) struct TestDb {
     pub(crate) options: PgConnectOptions,
     pub(crate) folder: tempfile::TempDir,
+    server: PgConnectOptions,
+    name: String,
     duckdb: PathBuf,
     extensions: PathBuf,
 }
@@ -37,9 +39,12 @@ impl TestDb {
             .expect("the server");
         execute(&mut connection, &format!("create database {name}")).await;
         connection.close().await.expect("closed");
+        let options = server.clone().database(&name);
         Some(Self {
-            options: server.database(&name),
+            options,
             folder,
+            server,
+            name,
             duckdb,
             extensions,
         })
@@ -153,6 +158,30 @@ impl TestDb {
             .expect("UTF-8")
             .trim_end()
             .to_owned())
+    }
+}
+
+/// The scratch server is shared: what a test leaves there adds up.
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        // The test's own runtime is busy ending the test.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(async {
+                let mut connection = PgConnection::connect_with(&server).await?;
+                let statement = format!("drop database {name} with (force)");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(statement))
+                    .execute(&mut connection)
+                    .await?;
+                connection.close().await
+            })
+        });
+        if let Ok(Err(error)) = dropped.join() {
+            eprintln!("the test's database stays: {error}");
+        }
     }
 }
 
