@@ -180,7 +180,7 @@ impl Coordinator {
 
     /// Whether the intake must wait until memory is free. A single message above the budget is admitted alone.
     pub(crate) fn paused(&self) -> bool {
-        self.bytes_in_flight > 0 && self.over_memory()
+        self.parts_in_flight > 0 && self.over_memory()
     }
 
     /// Whether nothing of ours is on its way: no open transaction, no buffered row, no epoch in flight.

@@ -156,6 +156,16 @@ fn reading_pauses_while_memory_is_used_up_and_goes_on_afterwards() {
 }
 
 #[test]
+fn an_epoch_without_bytes_pauses_reading_as_well() {
+    let (mut c, start) = coordinator();
+    c.handed_over(0, true);
+    transaction(&mut c, 1000, 1100, 1, 20_000, start);
+    assert!(c.paused());
+    c.part_done(0);
+    assert!(!c.paused());
+}
+
+#[test]
 fn an_idle_feeder_moves_its_checkpoint_rarely() {
     const MIB: u64 = 1 << 20;
     let (mut c, start) = coordinator();

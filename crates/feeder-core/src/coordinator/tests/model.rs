@@ -328,7 +328,8 @@ impl World {
     }
 
     fn want(&mut self) {
-        self.wanted = self.intake.coordinator.received().get() + 1000;
+        let position = self.intake.coordinator.received().get() + 1000;
+        self.wanted = self.wanted.max(position);
         self.intake.coordinator.want(Lsn::new(self.wanted));
         self.act();
     }
