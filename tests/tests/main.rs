@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod commands;
+mod consumers;
 mod crash;
 mod flow;
 mod idle;
@@ -16,5 +17,6 @@ mod keyless;
 mod load;
 mod neighbours;
 mod privileges;
+mod publication;
 mod rig;
 mod same_database;

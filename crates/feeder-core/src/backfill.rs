@@ -446,7 +446,7 @@ impl Round {
             op: Op::Snapshot,
             timestamp: self.timestamp,
             lsn,
-            seq: -(job.number + 1) * RANGE_BLOCK,
+            seq: first_seq(job.number),
         };
         let mut total = 0_u64;
         if job.number == 0 {
@@ -504,6 +504,11 @@ impl Round {
     }
 }
 
+/// `_df_seq` of the first row of a table's range. They count up from it.
+fn first_seq(range: i64) -> i64 {
+    -(range + 1) * RANGE_BLOCK
+}
+
 async fn connect(endpoint: &Endpoint) -> Result<Connection, FeederError> {
     Connection::connect(endpoint, SessionKind::Sql)
         .await
@@ -515,4 +520,44 @@ fn decode_error(error: pgoutput::DecodeError) -> RangeError {
         FeederError::permanent(FeederErrorKind::Data, "a COPY row could not be decoded")
             .with_source(error),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_copy_are_numbered_below_zero_after_the_row_that_begins_it() {
+        // 32 TiB, the largest table, has 2^18 ranges; a partitioned one may have many of them.
+        let ranges = (0..5).chain([1 << 18, (1 << 22) - 2]);
+        let mut above = 0;
+        for range in ranges {
+            let first = first_seq(range);
+            let last = first + RANGE_BLOCK - 1;
+            assert!(last < above, "range {range} begins where another one is");
+            assert!(first > RESET_SEQ);
+            above = first;
+        }
+    }
+
+    #[test]
+    fn a_range_has_fewer_rows_than_its_block() {
+        // Each row has a line pointer of four bytes, so a page of 32 KiB has room for 8192 at the most.
+        let rows = i64::from(RANGE_PAGES.get()) * 8192;
+        assert!(rows < RANGE_BLOCK);
+    }
+
+    #[test]
+    fn jobs_are_taken_once_and_in_order() {
+        let job = |number| Job {
+            table: 0,
+            number,
+            range: None,
+        };
+        let queue = Mutex::new((0..3).map(job).collect());
+        let taken: Vec<i64> = std::iter::from_fn(|| pop(&queue))
+            .map(|job| job.number)
+            .collect();
+        assert_eq!(taken, [0, 1, 2]);
+    }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use pgoutput::Lsn;
 
+use crate::config::FeederConfig;
+
 /// How often an idle feeder may move its checkpoint row (I9).
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 /// How far the position must have moved for that, so that the feeder's own WAL cannot keep it awake (I9).
@@ -28,6 +30,17 @@ pub(crate) struct Thresholds {
     pub(crate) max_bytes: u64,
     /// Bytes that may be buffered and in flight together.
     pub(crate) memory: u64,
+}
+
+impl Thresholds {
+    pub(crate) fn of(config: &FeederConfig) -> Self {
+        Self {
+            interval: config.flush.interval,
+            max_rows: config.flush.max_rows,
+            max_bytes: config.flush.max_bytes,
+            memory: config.limits.memory,
+        }
+    }
 }
 
 /// What the shell should do next.

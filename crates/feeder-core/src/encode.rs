@@ -307,3 +307,6 @@ fn append_binary(
 fn parsed<T>(result: Result<T, ValueError>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use ducklake_catalog::{ColumnId, DataFile, TableId};
 use parquet_writer::{EncodeOptions, FileEncoder, FileSchema};
-use storage::{MultipartUpload, ObjectPath, Storage};
+use storage::{MultipartUpload, ObjectPath, Storage, StorageError, StorageErrorKind};
 use uuid::Uuid;
 
-use crate::error::{FeederError, FeederErrorKind};
+use crate::error::{FeederError, FeederErrorKind, from_storage};
 use crate::layout::LakeColumn;
 use crate::stats;
 
@@ -107,13 +107,10 @@ impl FileWriter {
         if let Some(bytes) = result.map_err(encode_error(&self.table))? {
             if self.upload.is_none() {
                 let upload = self.storage.start_multipart(&self.path).await;
-                self.upload = Some(upload.map_err(crate::error::from_storage)?);
+                self.upload = Some(upload.map_err(upload_error)?);
             }
             if let Some(upload) = &mut self.upload {
-                upload
-                    .put_part(bytes)
-                    .await
-                    .map_err(crate::error::from_storage)?;
+                upload.put_part(bytes).await.map_err(upload_error)?;
             }
         }
         Ok(())
@@ -130,16 +127,10 @@ impl FileWriter {
                 .storage
                 .put(&self.path, tail.into())
                 .await
-                .map_err(crate::error::from_storage)?,
+                .map_err(upload_error)?,
             Some(upload) => {
-                upload
-                    .put_part(tail)
-                    .await
-                    .map_err(crate::error::from_storage)?;
-                upload
-                    .complete()
-                    .await
-                    .map_err(crate::error::from_storage)?;
+                upload.put_part(tail).await.map_err(upload_error)?;
+                upload.complete().await.map_err(upload_error)?;
             }
         }
         Ok(UploadedFile {
@@ -175,6 +166,16 @@ impl FileWriter {
     }
 }
 
+/// Each attempt has a name of its own, so what is wrong with this one says nothing about the next.
+fn upload_error(error: StorageError) -> FeederError {
+    match error.kind() {
+        StorageErrorKind::UploadClosed | StorageErrorKind::AlreadyExists => {
+            FeederError::transient(FeederErrorKind::Storage, error.to_string())
+        }
+        _ => from_storage(error),
+    }
+}
+
 fn encode_error(
     table: &LakeTable,
 ) -> impl FnOnce(parquet_writer::WriteError) -> FeederError + use<> {
@@ -197,3 +198,6 @@ async fn blocking<T: Send + 'static>(
             .with_source(error)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,3 +124,93 @@ pub(crate) fn file_schema(
         .with_source(error)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Column, INT8, NUMERIC, TEXT, lake_columns, source_columns};
+
+    const COLUMNS: [Column; 3] = [("id", INT8, -1), ("Größe", NUMERIC, -1), ("note", TEXT, -1)];
+
+    fn schema(lake: &[LakeColumn]) -> Result<FileSchema, FeederError> {
+        file_schema("raw.t", lake, &source_columns(&COLUMNS))
+    }
+
+    #[test]
+    fn our_columns_come_first_and_are_of_types_that_every_reader_has() {
+        let defs = column_defs(&source_columns(&COLUMNS));
+        let described: Vec<String> = defs
+            .iter()
+            .map(|column| format!("{} {}", column.name, column.ty))
+            .collect();
+        assert_eq!(
+            described,
+            [
+                "_df_op varchar",
+                "_df_timestamp timestamptz",
+                "_df_lsn int64",
+                "_df_seq int64",
+                "_df_unchanged list(varchar)",
+                "_df_unrepresentable list(varchar)",
+                "id int64",
+                "Größe varchar",
+                "note varchar",
+            ]
+        );
+        assert!(defs.iter().all(|column| column.nullable));
+    }
+
+    #[test]
+    fn files_carry_the_lakes_field_ids_whatever_their_order() {
+        let mut lake = lake_columns(&source_columns(&COLUMNS));
+        lake.reverse();
+        let schema = schema(&lake).unwrap();
+        for spec in schema.columns() {
+            let column = lake.iter().find(|column| column.name == spec.name).unwrap();
+            assert_eq!(spec.field_id, column.field_id);
+            assert_eq!(spec.element_field_id, column.element_id);
+            assert!(spec.nullable);
+        }
+        let names: Vec<&str> = schema.columns().iter().map(|spec| &*spec.name).collect();
+        assert_eq!(names[..META_COLUMNS], META_NAMES);
+        assert_eq!(names[META_COLUMNS..], ["id", "Größe", "note"]);
+    }
+
+    #[test]
+    fn columns_that_the_lake_has_in_addition_are_left_to_it() {
+        let mut lake = lake_columns(&source_columns(&COLUMNS));
+        lake.push(LakeColumn {
+            name: "dropped at the source".to_owned(),
+            lake_type: LakeType::Int32,
+            field_id: 99,
+            element_id: None,
+        });
+        assert_eq!(
+            schema(&lake).unwrap().columns().len(),
+            META_COLUMNS + COLUMNS.len()
+        );
+    }
+
+    #[test]
+    fn a_lake_table_of_another_shape_is_refused() {
+        let whole = lake_columns(&source_columns(&COLUMNS));
+        let mut without = whole.clone();
+        without.retain(|column| column.name != "note");
+        let mut other_type = whole.clone();
+        other_type[META_COLUMNS].lake_type = LakeType::Int32;
+        let mut without_ours = whole;
+        without_ours.retain(|column| column.name != "_df_seq");
+        for (lake, named) in [
+            (without, "\"note\" of type varchar"),
+            (other_type, "\"id\" of type int64"),
+            (without_ours, "\"_df_seq\" of type int64"),
+        ] {
+            let error = schema(&lake).unwrap_err();
+            assert_eq!(error.kind(), FeederErrorKind::Catalog);
+            assert!(!error.is_transient());
+            assert!(error.to_string().contains("raw.t"), "{error}");
+            assert!(error.to_string().contains(named), "{error}");
+            assert!(error.remedy().is_some());
+        }
+    }
+}

@@ -1,13 +1,14 @@
 //! What an operator does to a feeder from outside of its process.
 
-use cdc_source::{Connection, Host, SessionKind, TlsMode, tables};
+use cdc_source::{Connection, Host, SessionKind, TlsMode, publication, slot, tables};
 use pgoutput::Lsn;
 
 use crate::check;
 use crate::config::{CatalogConfig, FeederConfig};
 use crate::control::{Control, migrations};
 use crate::error::{FeederError, from_source};
-use crate::{select, setup};
+use crate::setup::owner;
+use crate::{publish, select};
 
 /// Asks the running feeder (or the next one) to copy a table again; the others are not stopped.
 ///
@@ -37,7 +38,38 @@ pub async fn want(config: &FeederConfig, position: Lsn) -> Result<(), FeederErro
 /// # Errors
 /// A feeder of that name is running, or a database that cannot be asked.
 pub async fn teardown(config: &FeederConfig) -> Result<Vec<String>, FeederError> {
-    setup::teardown(config).await
+    let mut dropped = Vec::new();
+    let catalog = check::connect_catalog(&config.catalog).await?;
+    if migrations::version(&catalog).await?.is_some() {
+        let control = Control::new(&catalog, config.name.clone());
+        if control.load_feeder().await?.is_some() {
+            let fence = control.acquire(&owner()).await?;
+            control.tear_down(&fence).await?;
+        }
+    }
+    let mut connection = Connection::connect(&config.source.endpoint, SessionKind::Sql)
+        .await
+        .map_err(from_source)?;
+    if slot::inspect(&mut connection, &config.source.slot)
+        .await
+        .map_err(from_source)?
+        .is_some()
+    {
+        slot::drop(&mut connection, &config.source.slot)
+            .await
+            .map_err(from_source)?;
+        dropped.push(format!("slot {}", config.source.slot.as_str()));
+    }
+    if config.source.manage_publication {
+        for found in publish::read(&mut connection, config).await? {
+            publication::drop(&mut connection, &found.name)
+                .await
+                .map_err(from_source)?;
+            dropped.push(format!("publication {}", found.name.as_str()));
+        }
+    }
+    connection.close().await;
+    Ok(dropped)
 }
 
 /// Makes or migrates the control tables in the catalog, as [`migrations::up`].

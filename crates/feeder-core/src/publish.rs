@@ -34,7 +34,6 @@ pub(crate) struct PublicationState {
     delete: bool,
     truncate: bool,
     via_root: bool,
-    schemas: Vec<String>,
 }
 
 /// A table's entry in a publication, as kept in the table's control row.
@@ -84,7 +83,6 @@ impl Published {
                 delete: publication.delete,
                 truncate: publication.truncate,
                 via_root: publication.via_root,
-                schemas: publication.schemas.clone(),
             };
             published.publications.insert(name, state);
         }
@@ -325,3 +323,6 @@ pub(crate) async fn reconcile(
     }
     Ok(added)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,32 +3,31 @@
 //! Beside it run the committer, at most one round of copies, and a watch over publication and requests. Nothing is
 //! detached: all of them end with the engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cdc_source::{Connection, ReplicationStream};
 use parquet_writer::EncodeOptions;
-use pgoutput::{Decoder, Lsn, ProtocolVersion, RelationId, ReplicationFrame};
+use pgoutput::{Decoder, Lsn, ProtocolVersion, ReplicationFrame};
 use storage::Storage;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::backfill::{self, CopyContext, CopyEvent, CopySnapshot};
+use crate::backfill::{CopyContext, CopyEvent, CopySnapshot};
 use crate::committer::Committer;
 use crate::config::FeederConfig;
-use crate::control::TableTransition;
 use crate::coordinator::{Action, Coordinator, Thresholds};
-use crate::epoch::{CopiedTable, Report, Work};
+use crate::epoch::{Report, Work};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::feeder::{Outcome, RunMode};
-use crate::file::UploadedFile;
 use crate::intake::Intake;
 use crate::retry::Backoff;
-use crate::setup::{self, Prepared};
+use crate::setup::Prepared;
 use crate::source_watch::{self, WatchEvent, Watched};
-use crate::status::{FeederStatus, Phase, TableState, TableStatus};
+use crate::status::{FeederStatus, Phase, TableState};
+use crate::stream::{self, Source};
 
 /// Status updates keep the connection alive even while nothing moves (I6); well below `wal_sender_timeout`'s 60 s.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
@@ -45,11 +44,17 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 const REPORT_QUEUE: usize = 64;
 const COPY_QUEUE: usize = 64;
 
+mod copies;
+mod events;
+mod progress;
+
+use copies::FinishedCopy;
+
 /// See the module's documentation.
 pub(crate) struct Engine<'a> {
     config: &'a FeederConfig,
     status: &'a watch::Sender<FeederStatus>,
-    setup: setup::Source,
+    source: Source,
     intake: Intake,
     copy_context: CopyContext,
     work: mpsc::Sender<Work>,
@@ -82,13 +87,6 @@ pub(crate) struct Engine<'a> {
     asked_at: Option<Instant>,
     acknowledged: Lsn,
     published_at: Option<Instant>,
-}
-
-struct FinishedCopy {
-    source_oid: u32,
-    point: Lsn,
-    files: Vec<UploadedFile>,
-    rows: u64,
 }
 
 /// How an engine ended without an error.
@@ -160,12 +158,12 @@ impl<'a> Engine<'a> {
             workers: config.limits.copy_workers,
             stop: ended.clone(),
         };
-        let coordinator = Coordinator::new(thresholds(config), prepared.checkpoint);
+        let coordinator = Coordinator::new(Thresholds::of(config), prepared.checkpoint);
         let now = Instant::now();
         Self {
             config,
             status,
-            setup: prepared.source,
+            source: prepared.source,
             intake: Intake::new(coordinator, prepared.tables, config.policy.on_table_error),
             copy_context,
             work,
@@ -239,7 +237,7 @@ impl<'a> Engine<'a> {
                     self.discard(stop).await?;
                     return Ok(RunEnd::Done(Outcome::Stopped));
                 }
-                opened = setup::open_stream(&self.setup, before, self.intake.binary()) => opened,
+                opened = stream::open(&self.source, before, self.intake.binary()) => opened,
             };
             let error = match opened {
                 Ok(opened) => {
@@ -299,7 +297,7 @@ impl<'a> Engine<'a> {
         }
         let checkpoint = self.intake.coordinator.checkpoint();
         self.intake
-            .restart(Coordinator::new(thresholds(self.config), checkpoint));
+            .restart(Coordinator::new(Thresholds::of(self.config), checkpoint));
         Ok(())
     }
 
@@ -513,255 +511,6 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    fn report(&mut self, report: Option<Report>) -> Result<(), FeederError> {
-        match report.ok_or_else(committer_gone)? {
-            Report::PartDone { bytes } => self.intake.coordinator.part_done(bytes),
-            Report::Committed { to, snapshot, rows } => {
-                self.intake.coordinator.committed(to);
-                self.last_error = None;
-                if let Some(snapshot) = snapshot {
-                    self.last_snapshot = Some(snapshot);
-                    self.last_commit = Some(SystemTime::now());
-                }
-                for (source_oid, count) in rows {
-                    *self.rows.entry(source_oid).or_default() += count;
-                }
-            }
-            Report::CopyCommitted {
-                source_oid,
-                snapshot,
-            } => {
-                self.committing = None;
-                self.copied.remove(&source_oid);
-                self.last_snapshot = Some(snapshot);
-                self.last_error = None;
-                if let Some(table) = self.intake.table_mut(source_oid)
-                    && table.state == TableState::Copying
-                {
-                    table.state = TableState::Streaming;
-                }
-            }
-            Report::TableFailed {
-                source_oid,
-                reason,
-                recorded,
-            } => {
-                if self.committing == Some(source_oid) {
-                    self.committing = None;
-                }
-                self.errors.insert(source_oid, reason.clone());
-                if recorded {
-                    self.intake.lost_table(source_oid);
-                } else {
-                    let at = self.intake.coordinator.received();
-                    self.intake.fail_table(
-                        RelationId::new(source_oid),
-                        at,
-                        0,
-                        &reason,
-                        Instant::now(),
-                    )?;
-                }
-            }
-            Report::Retrying { error } => self.last_error = Some(error),
-            Report::Failed(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Starts rounds of copies and commits those whose point the checkpoint has reached.
-    fn copies(&mut self, now: Instant) -> Result<(), FeederError> {
-        if self.stopping.is_some() {
-            return Ok(());
-        }
-        let checkpoint = self.intake.coordinator.checkpoint();
-        if self.committing.is_none()
-            && let Some(index) = self
-                .finished
-                .iter()
-                .position(|copy| copy.point <= checkpoint)
-        {
-            let copy = self.finished.swap_remove(index);
-            self.commit_copy(copy)?;
-        }
-        if let Some(point) = self.finished.iter().map(|copy| copy.point).max() {
-            self.intake.coordinator.want(point);
-        }
-        if self.round_running || self.next_round.is_none_or(|at| at > now) {
-            return Ok(());
-        }
-        let pending: Vec<u32> = self
-            .intake
-            .tables()
-            .filter(|(table, _)| table.state == TableState::Pending)
-            .map(|(table, _)| table.lake.source_oid)
-            .collect();
-        if pending.is_empty() {
-            self.next_round = None;
-            return Ok(());
-        }
-        self.start_round(&pending);
-        Ok(())
-    }
-
-    fn start_round(&mut self, pending: &[u32]) {
-        let mut wanted = Vec::new();
-        for source_oid in pending {
-            if let Some(table) = self.intake.table_mut(*source_oid) {
-                table.state = TableState::Copying;
-                wanted.push(setup::Wanted::of(table));
-                self.errors.remove(source_oid);
-            }
-        }
-        self.round_running = true;
-        let context = self.copy_context.clone();
-        let events = self.copy_sender.clone();
-        let source = self.setup.clone();
-        let first = self.first_snapshot.take();
-        self.tasks.spawn(async move {
-            let prepared = setup::prepare_round(&source, &context.fence, first, wanted).await;
-            match prepared {
-                Ok((exporter, snapshot, requests)) => {
-                    backfill::run_round(context, exporter, snapshot, requests, events).await;
-                }
-                Err(error) => {
-                    let _intake_gone = events.send(CopyEvent::RoundEnded(Err(error))).await;
-                }
-            }
-        });
-    }
-
-    fn commit_copy(&mut self, copy: FinishedCopy) -> Result<(), FeederError> {
-        let incomplete = self.intake.incomplete();
-        let Some(table) = self.intake.table_mut(copy.source_oid) else {
-            return Ok(());
-        };
-        // A table that failed in the meantime needs a copy that begins after the failure.
-        if table.state != TableState::Copying {
-            return Ok(());
-        }
-        let source = table.lake.source.clone();
-        let copied = CopiedTable {
-            table: Arc::clone(&table.lake),
-            point: copy.point,
-            files: copy.files,
-            rows: copy.rows,
-            transition: TableTransition::streaming(copy.source_oid, copy.point, copy.rows),
-            incomplete: incomplete
-                .into_iter()
-                .filter(|name| *name != source)
-                .collect(),
-        };
-        self.committing = Some(copy.source_oid);
-        self.submit(Work::Copy(copied))
-    }
-
-    fn copy_event(&mut self, event: CopyEvent, now: Instant) -> Result<(), FeederError> {
-        match event {
-            CopyEvent::Progress {
-                source_oid,
-                rows,
-                estimate,
-            } => {
-                self.copied.insert(source_oid, (rows, estimate.max(rows)));
-            }
-            CopyEvent::Done {
-                source_oid,
-                point,
-                files,
-                rows,
-            } => {
-                self.finished.push(FinishedCopy {
-                    source_oid,
-                    point,
-                    files,
-                    rows,
-                });
-            }
-            CopyEvent::Again { source_oid, reason } => {
-                self.copied.remove(&source_oid);
-                if let Some(table) = self.intake.table_mut(source_oid)
-                    && table.state == TableState::Copying
-                {
-                    tracing::warn!(table = %table.lake.source, reason, "the table is copied again");
-                    table.state = TableState::Pending;
-                }
-            }
-            CopyEvent::Failed { source_oid, reason } => {
-                self.copied.remove(&source_oid);
-                self.errors.insert(source_oid, reason.clone());
-                let at = self.intake.coordinator.received();
-                self.intake
-                    .fail_table(RelationId::new(source_oid), at, 0, &reason, now)?;
-            }
-            CopyEvent::RoundEnded(result) => {
-                self.round_running = false;
-                let again = match result {
-                    Ok(()) => {
-                        self.round_backoff = Backoff::new();
-                        now
-                    }
-                    Err(error) if error.is_transient() => {
-                        tracing::warn!(error = %error, "the copy broke; tables that are not done are copied again");
-                        self.last_error = Some(error.to_string());
-                        now + self.round_backoff.next()
-                    }
-                    Err(error) => return Err(error),
-                };
-                self.return_unfinished();
-                self.next_round = Some(again);
-            }
-        }
-        Ok(())
-    }
-
-    /// Tables of a broken round that are neither done nor being committed wait for the next one.
-    fn return_unfinished(&mut self) {
-        let done: BTreeSet<u32> = self
-            .finished
-            .iter()
-            .map(|copy| copy.source_oid)
-            .chain(self.committing)
-            .collect();
-        let unfinished: Vec<u32> = self
-            .intake
-            .tables()
-            .filter(|(table, _)| table.state == TableState::Copying)
-            .map(|(table, _)| table.lake.source_oid)
-            .filter(|source_oid| !done.contains(source_oid))
-            .collect();
-        for source_oid in unfinished {
-            if let Some(table) = self.intake.table_mut(source_oid) {
-                table.state = TableState::Pending;
-            }
-        }
-    }
-
-    fn watch_event(&mut self, event: WatchEvent, now: Instant) -> Result<(), FeederError> {
-        match event {
-            WatchEvent::TableLost { source_oid, reason } => {
-                let failed = self.intake.table_mut(source_oid).is_some_and(|table| {
-                    !matches!(table.state, TableState::Error | TableState::Paused)
-                });
-                if failed {
-                    self.errors.insert(source_oid, reason.clone());
-                    let at = self.intake.coordinator.received();
-                    self.intake
-                        .fail_table(RelationId::new(source_oid), at, 0, &reason, now)?;
-                }
-                Ok(())
-            }
-            WatchEvent::Wanted(position) => {
-                self.intake.coordinator.want(position);
-                Ok(())
-            }
-            WatchEvent::ResyncRequested => {
-                self.restart_wanted = true;
-                Ok(())
-            }
-        }
-    }
-
     /// Whether a run that has an end has reached it: everything up to the target is in the lake.
     fn caught_up(&self, target: Option<Lsn>) -> Option<Outcome> {
         let copied = self
@@ -818,74 +567,6 @@ impl<'a> Engine<'a> {
         .unwrap_or(now)
         .max(now + Duration::from_millis(1))
     }
-
-    fn phase(&self) -> Phase {
-        if self.stopping.is_some() {
-            return Phase::Stopping;
-        }
-        if self.last_error.is_some() {
-            return Phase::Retrying;
-        }
-        let copying = self
-            .intake
-            .tables()
-            .any(|(table, _)| matches!(table.state, TableState::Pending | TableState::Copying));
-        if copying {
-            Phase::Copying
-        } else {
-            Phase::Streaming
-        }
-    }
-
-    fn publish(&self, phase: Phase) {
-        let coordinator = &self.intake.coordinator;
-        self.status.send_if_modified(|status| {
-            let paused = coordinator.paused();
-            let tables = self.table_status();
-            // Buffered bytes change with every row; they alone wake nobody up.
-            let changed = status.phase != phase
-                || status.checkpoint != coordinator.checkpoint()
-                || status.covered != coordinator.covered()
-                || status.last_snapshot != self.last_snapshot
-                || status.paused != paused
-                || status.last_error != self.last_error
-                || status.tables != tables;
-            status.phase = phase;
-            status.checkpoint = coordinator.checkpoint();
-            status.covered = coordinator.covered();
-            status.server_wal_end = self.server_wal_end;
-            status.last_snapshot = self.last_snapshot;
-            status.last_commit = self.last_commit;
-            status.buffered_bytes = coordinator.buffered_bytes();
-            status.paused = paused;
-            status.last_error.clone_from(&self.last_error);
-            if changed {
-                status.tables = tables;
-            }
-            changed
-        });
-    }
-
-    fn table_status(&self) -> Vec<TableStatus> {
-        let mut tables: Vec<TableStatus> = self
-            .intake
-            .tables()
-            .map(|(table, discarded)| {
-                let source_oid = table.lake.source_oid;
-                TableStatus {
-                    source: table.lake.source.clone(),
-                    target: table.lake.target.clone(),
-                    state: table.state,
-                    error: self.errors.get(&source_oid).cloned(),
-                    rows: self.rows.get(&source_oid).copied().unwrap_or_default(),
-                    discarded,
-                    copied: self.copied.get(&source_oid).copied(),
-                }
-            })
-            .collect();
-        tables.sort_unstable_by(|a, b| a.source.cmp(&b.source));
-        tables
-    }
 }
 
 enum Drained {
@@ -898,15 +579,6 @@ enum Drained {
 enum DrainError {
     Source(FeederError),
     Feeder(FeederError),
-}
-
-fn thresholds(config: &FeederConfig) -> Thresholds {
-    Thresholds {
-        interval: config.flush.interval,
-        max_rows: config.flush.max_rows,
-        max_bytes: config.flush.max_bytes,
-        memory: config.limits.memory,
-    }
 }
 
 async fn at(deadline: Option<Instant>) {

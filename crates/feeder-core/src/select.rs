@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use globset::{Glob, GlobMatcher};
-
 use crate::config::{BackfillMode, FeederConfig, NumericMapping, TableRule};
 use crate::current_view;
 use crate::error::{FeederError, FeederErrorKind};
@@ -181,7 +179,7 @@ struct Pattern<'a> {
 
 enum Part {
     Exact(String),
-    Glob(GlobMatcher),
+    Glob(Vec<char>),
 }
 
 impl<'a> Pattern<'a> {
@@ -233,23 +231,42 @@ impl Part {
         if !part.contains(['*', '?']) {
             return Some((Self::Exact(part.to_owned()), rest));
         }
-        let pattern: String = part
-            .chars()
-            .map(|c| match c {
-                '*' | '?' => c.to_string(),
-                other => globset::escape(&other.to_string()),
-            })
-            .collect();
-        Some((
-            Self::Glob(Glob::new(&pattern).ok()?.compile_matcher()),
-            rest,
-        ))
+        Some((Self::Glob(part.chars().collect()), rest))
     }
 
     fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(name) => name == text,
-            Self::Glob(glob) => glob.is_match(text),
+            Self::Glob(glob) => glob_matches(glob, &text.chars().collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// `*` stands for any characters, `?` for one.
+fn glob_matches(mut glob: &[char], mut text: &[char]) -> bool {
+    // What follows the last `*`, and where it was tried.
+    let mut retry: Option<(&[char], &[char])> = None;
+    loop {
+        match (glob.split_first(), text.split_first()) {
+            (None, None) => return true,
+            (Some(('*', rest)), _) => {
+                retry = Some((rest, text));
+                glob = rest;
+            }
+            (Some((wanted, rest)), Some((found, tail))) if *wanted == '?' || wanted == found => {
+                glob = rest;
+                text = tail;
+            }
+            _ => {
+                let Some((rest, Some((_, tail)))) =
+                    retry.map(|(rest, tried)| (rest, tried.split_first()))
+                else {
+                    return false;
+                };
+                retry = Some((rest, tail));
+                glob = rest;
+                text = tail;
+            }
         }
     }
 }
@@ -257,3 +274,6 @@ impl Part {
 fn error(message: impl Into<String>) -> FeederError {
     FeederError::permanent(FeederErrorKind::Config, message)
 }
+
+#[cfg(test)]
+mod tests;

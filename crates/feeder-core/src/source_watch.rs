@@ -12,7 +12,7 @@ use crate::config::KeylessPolicy;
 use crate::control::Control;
 use crate::error::{FeederError, from_source};
 use crate::publish::{self, Published};
-use crate::setup::Source;
+use crate::stream::Source;
 
 /// How often the source is looked at.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(10);

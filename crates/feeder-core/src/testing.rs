@@ -1,13 +1,18 @@
 //! What the unit tests of several modules need: configurations, tables, messages, and batches as plain rows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Decimal128Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType, UInt32Type,
+};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use bytes::BytesMut;
-use cdc_source::{Endpoint, PublicationName, SlotName};
+use cdc_source::tables::{ColumnInfo, Generated, Persistence, TableKind};
+use cdc_source::{Endpoint, KeyInfo, PublicationName, SlotName, TableInfo};
 use ducklake_catalog::{LakeType, TableId};
 use pgoutput::{
     Begin, Commit, Datum, Decoder, Delete, Insert, Lsn, Message, Oid, OldTuple, PgTimestamp,
@@ -23,15 +28,14 @@ use crate::file::LakeTable;
 use crate::intake::{FedTable, NumericSettings};
 use crate::layout::{self, LakeColumn, SourceColumn};
 use crate::plan::identity_name;
+use crate::select::Selection;
 use crate::status::TableState;
 use crate::types;
 
-pub(crate) const BOOL: u32 = 16;
 pub(crate) const INT4: u32 = 23;
 pub(crate) const INT8: u32 = 20;
 pub(crate) const TEXT: u32 = 25;
 pub(crate) const JSON: u32 = 114;
-pub(crate) const FLOAT8: u32 = 701;
 pub(crate) const NUMERIC: u32 = 1700;
 pub(crate) const JSONB: u32 = 3802;
 pub(crate) const INET: u32 = 869;
@@ -64,6 +68,63 @@ pub(crate) fn config(tables: &[&str]) -> FeederConfig {
         policy: Policy::default(),
         flush: FlushConfig::default(),
         limits: Limits::default(),
+    }
+}
+
+/// A table of the source with the columns `id` and `body`, whose primary key is `id`.
+pub(crate) fn table_info(oid: u32, name: &str) -> TableInfo {
+    let column = |attnum, name: &str, type_oid| ColumnInfo {
+        attnum,
+        name: name.to_owned(),
+        type_oid: Oid::new(type_oid),
+        type_name: "whatever".to_owned(),
+        type_modifier: -1,
+        dimensions: 0,
+        not_null: false,
+        generated: Generated::No,
+        select_privilege: true,
+    };
+    TableInfo {
+        id: cdc_source::tables::TableId {
+            oid: Oid::new(oid),
+            schema: "public".to_owned(),
+            name: name.to_owned(),
+            kind: TableKind::Ordinary,
+            persistence: Persistence::Permanent,
+        },
+        replica_identity: ReplicaIdentity::Default,
+        relfilenode: oid,
+        pages: 0,
+        rows: None,
+        primary_key: Some(KeyInfo {
+            columns: vec!["id".to_owned()],
+            deferrable: false,
+        }),
+        identity_index: None,
+        columns: vec![column(1, "id", INT4), column(2, "body", TEXT)],
+        row_security: false,
+        row_security_forced: false,
+        row_security_applies: false,
+        schema_usage: true,
+        select_privilege: true,
+        updates: 0,
+        deletes: 0,
+        is_inheritance_parent: false,
+        leaves: Vec::new(),
+    }
+}
+
+/// What a rule without settings makes of `public.<name>`.
+pub(crate) fn selection(name: &str) -> Selection {
+    Selection {
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        target_schema: "raw".to_owned(),
+        target_table: name.to_owned(),
+        exclude_columns: Vec::new(),
+        row_filter: None,
+        backfill: BackfillMode::Initial,
+        numeric: BTreeMap::new(),
     }
 }
 
@@ -243,27 +304,21 @@ pub(crate) struct Row {
 
 /// The rows of a batch.
 pub(crate) fn rows(batch: &RecordBatch) -> Vec<Row> {
-    let number =
-        |column: usize, row: usize| batch.column(column).as_primitive::<Int64Type>().value(row);
-    (0..batch.num_rows())
-        .map(|row| {
-            assert!(
-                batch.column(5).is_null(row),
-                "_df_unrepresentable is not filled yet"
-            );
+    let lists = |row: usize, column: usize| names(batch.column(column), row);
+    cells(batch)
+        .into_iter()
+        .enumerate()
+        .map(|(row, mut cells)| {
+            let values = cells.split_off(layout::META_COLUMNS);
+            assert_eq!(lists(row, 5), None, "_df_unrepresentable is not filled yet");
+            let number = |column: usize| cells[column].as_ref().unwrap().parse().unwrap();
             Row {
-                op: cell(batch.column(0), row).unwrap(),
-                timestamp: batch
-                    .column(1)
-                    .as_primitive::<TimestampMicrosecondType>()
-                    .value(row),
-                lsn: number(2, row),
-                seq: number(3, row),
-                unchanged: names(batch.column(4), row),
-                values: batch.columns()[layout::META_COLUMNS..]
-                    .iter()
-                    .map(|column| cell(column, row))
-                    .collect(),
+                op: cells[0].clone().unwrap(),
+                timestamp: number(1),
+                lsn: number(2),
+                seq: number(3),
+                unchanged: lists(row, 4),
+                values,
             }
         })
         .collect()
@@ -281,15 +336,44 @@ fn names(column: &ArrayRef, row: usize) -> Option<Vec<String>> {
     })
 }
 
+/// Every value as text, row by row.
+pub(crate) fn cells(batch: &RecordBatch) -> Vec<Vec<Option<String>>> {
+    (0..batch.num_rows())
+        .map(|row| {
+            batch
+                .columns()
+                .iter()
+                .map(|column| cell(column, row))
+                .collect()
+        })
+        .collect()
+}
+
 fn cell(column: &ArrayRef, row: usize) -> Option<String> {
+    macro_rules! primitive {
+        ($kind:ty) => {
+            column.as_primitive::<$kind>().value(row).to_string()
+        };
+    }
     if column.is_null(row) {
         return None;
     }
     Some(match column.data_type() {
+        DataType::Boolean => column.as_boolean().value(row).to_string(),
         DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
-        DataType::Int32 => column.as_primitive::<Int32Type>().value(row).to_string(),
-        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::Int16 => primitive!(Int16Type),
+        DataType::Int32 => primitive!(Int32Type),
+        DataType::Int64 => primitive!(Int64Type),
+        DataType::UInt32 => primitive!(UInt32Type),
+        DataType::Float32 => primitive!(Float32Type),
+        DataType::Float64 => format!("{:?}", column.as_primitive::<Float64Type>().value(row)),
         DataType::Decimal128(..) => column.as_primitive::<Decimal128Type>().value_as_string(row),
+        DataType::Date32 => primitive!(Date32Type),
+        DataType::Time64(_) => primitive!(Time64MicrosecondType),
+        DataType::Timestamp(..) => primitive!(TimestampMicrosecondType),
+        DataType::Binary => format!("{:?}", column.as_binary::<i32>().value(row)),
+        DataType::FixedSizeBinary(_) => format!("{:?}", column.as_fixed_size_binary().value(row)),
+        DataType::List(_) => format!("{:?}", names(column, row)),
         other => panic!("no test shows {other} yet"),
     })
 }

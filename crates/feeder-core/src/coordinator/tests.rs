@@ -72,7 +72,7 @@ fn an_epoch_is_due_by_age_rows_bytes_or_memory() {
         transaction(&mut c, 1000, 1100, rows, bytes, start);
         c.poll(start + after)
     };
-    let just_before = SECOND * 5 - Duration::from_nanos(1);
+    let just_before = Duration::from_nanos(4_999_999_999);
     assert_eq!(due(1, 100, just_before), None);
     assert_eq!(due(1, 100, SECOND * 5), Some(Action::Seal));
     assert_eq!(due(99, 9_999, SECOND), None);

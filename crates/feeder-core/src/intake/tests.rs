@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgoutput::encode_tuple;
+use pgoutput::{Datum, OldTuple, ReplicaIdentity, encode_tuple};
 
 use super::*;
 use crate::control::TableChange;
@@ -21,7 +21,7 @@ const ORDER_COLUMNS: [Column; 3] = [
 ];
 const NOTE_COLUMNS: [Column; 2] = [("id", INT4, -1), ("body", TEXT, -1)];
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn thresholds() -> Thresholds {
     Thresholds {

@@ -2,6 +2,7 @@ use cdc_source::publication::PublicationTable;
 use pgoutput::Oid;
 
 use super::*;
+use crate::testing::{selection, table_info};
 
 const ORDERS: u32 = 10;
 const USERS: u32 = 20;
@@ -135,7 +136,10 @@ fn every_flag_counts() {
 fn a_table_is_lost_alone() {
     let (oids, reason) = after(|p| p.tables.retain(|t| t.relid.get() != USERS));
     assert_eq!(oids, [USERS]);
-    assert!(reason.contains("taken out of publication shop;"), "{reason}");
+    assert!(
+        reason.contains("taken out of publication shop;"),
+        "{reason}"
+    );
     let (oids, reason) = after(|p| p.tables[0].rel_oid = Oid::new(101));
     assert_eq!(oids, [ORDERS]);
     assert!(reason.contains("put in again"), "{reason}");
@@ -172,7 +176,10 @@ fn what_is_kept_is_read_back() {
     let published = seen(&[listed]);
     for state in published.publications.values() {
         let text = serde_json::to_string(state).unwrap();
-        assert_eq!(&serde_json::from_str::<PublicationState>(&text).unwrap(), state);
+        assert_eq!(
+            &serde_json::from_str::<PublicationState>(&text).unwrap(),
+            state
+        );
     }
     for entry in published.tables.values() {
         let text = serde_json::to_string(entry).unwrap();
@@ -183,12 +190,21 @@ fn what_is_kept_is_read_back() {
 #[test]
 fn tables_without_an_identity_go_into_a_publication_of_their_own() {
     let config = crate::testing::config(&["public.*"]);
-    assert_eq!(insert_only_name(&config).unwrap().as_str(), "duckfeeder_shop_ins");
-    let plans = crate::testing::plans(&config);
-    let wanted = wanted(&config, &plans).unwrap();
-    let names = |n: usize| -> Vec<&str> {
-        wanted[n].tables.iter().map(|table| &*table.name).collect()
+    assert_eq!(
+        insert_only_name(&config).unwrap().as_str(),
+        "duckfeeder_shop_ins"
+    );
+    let plan = |name: &str, keyed: bool| {
+        let mut info = table_info(1, name);
+        if !keyed {
+            info.primary_key = None;
+        }
+        TablePlan::new(&config, selection(name), info)
     };
+    let plans = [plan("keyed", true), plan("keyless", false)];
+    let wanted = wanted(&config, &plans).unwrap();
+    let names =
+        |n: usize| -> Vec<&str> { wanted[n].tables.iter().map(|table| &*table.name).collect() };
     assert_eq!(wanted.len(), 2);
     assert_eq!(wanted[0].name.as_str(), "duckfeeder_shop");
     assert_eq!(wanted[0].actions, PublishActions::All);

@@ -9,10 +9,7 @@ fn selected(rules: &[TableRule], tables: &[(&str, &str)]) -> Result<Vec<String>,
     Ok(names.collect())
 }
 
-fn selections(
-    rules: &[TableRule],
-    tables: &[(&str, &str)],
-) -> Result<Vec<Selection>, FeederError> {
+fn selections(rules: &[TableRule], tables: &[(&str, &str)]) -> Result<Vec<Selection>, FeederError> {
     let mut config = config(&[]);
     config.tables = rules.to_vec();
     let tables: Vec<(String, String)> = tables
@@ -23,7 +20,10 @@ fn selections(
 }
 
 fn rules(sources: &[&str]) -> Vec<TableRule> {
-    sources.iter().map(|source| TableRule::new(*source)).collect()
+    sources
+        .iter()
+        .map(|source| TableRule::new(*source))
+        .collect()
 }
 
 fn disabled(source: &str) -> TableRule {
@@ -65,7 +65,13 @@ fn names_and_globs_select_and_stay_in_the_order_of_the_source() {
     assert_eq!(pick(&["audit.log*"]), ["audit.log", "audit.log2"]);
     assert_eq!(
         pick(&["*.*o*", "public.users"]),
-        ["public.orders", "public.order_lines", "public.users", "audit.log", "audit.log2"]
+        [
+            "public.orders",
+            "public.order_lines",
+            "public.users",
+            "audit.log",
+            "audit.log2"
+        ]
     );
     assert_eq!(pick(&["*.orders"]), ["public.orders"]);
     assert_eq!(pick(&["public.*"]).len(), 3);
@@ -133,17 +139,67 @@ fn names_with_dots_capitals_and_signs_are_names() {
     assert_eq!(pick("public.a[b]{c,*"), ["public.a[b]{c,d}"]);
     assert_eq!(pick("public.*\\y"), ["public.x\\y"]);
     assert_eq!(pick("public.with space"), ["public.with space"]);
-    assert_eq!(pick("public.\"star*\""), ["public.star*"], "quoted: no glob");
+    assert_eq!(
+        pick("public.\"star*\""),
+        ["public.star*"],
+        "quoted: no glob"
+    );
     assert_eq!(pick("public.star*").len(), 2);
-    for wrong in ["public.orders", "public.a.b", "public.a?b?", "Public.Orders"] {
+    for wrong in [
+        "public.orders",
+        "public.a.b",
+        "public.a?b?",
+        "Public.Orders",
+    ] {
         refused(&rules(&[wrong]), &odd);
     }
 }
 
 #[test]
+fn globs_match_as_shells_do() {
+    let matches = |glob: &str, text: &str| {
+        let chars = |text: &str| text.chars().collect::<Vec<_>>();
+        glob_matches(&chars(glob), &chars(text))
+    };
+    for (glob, text) in [
+        ("*", ""),
+        ("*", "abc"),
+        ("a*", "a"),
+        ("a*c", "abbc"),
+        ("a*c", "acbc"),
+        ("*b*", "abc"),
+        ("**", "x"),
+        ("a**b", "ab"),
+        ("?", "ß"),
+        ("a?c*", "abc"),
+        ("*ab", "aab"),
+        ("*a?b", "aaxb"),
+        ("a*b*c", "a1b2b3c"),
+    ] {
+        assert!(matches(glob, text), "{glob} {text}");
+    }
+    for (glob, text) in [
+        ("?", ""),
+        ("?", "ab"),
+        ("a*", "ba"),
+        ("a*c", "ab"),
+        ("*b", "abc"),
+        ("a?", "a"),
+        ("*a?", "a"),
+        ("a*b*c", "acb"),
+        ("A*", "abc"),
+    ] {
+        assert!(!matches(glob, text), "{glob} {text}");
+    }
+    // Nor is it slow.
+    assert!(!matches(&format!("{}b", "a*".repeat(30)), &"a".repeat(60)));
+}
+
+#[test]
 fn malformed_rules_are_named() {
     for source in [
-        "", "orders", "public.", ".orders", "a.b.c", "\"a.b", "\"\".x", "x.\"\"", "\"a\"b.c", "a.b.",
+        "", "orders", "public.", ".orders", "a.b.c", "\"a.b", "\"\".x", "x.\"\"", "\"a\"b.c",
+        "a.b.",
     ] {
         let error = refused(&rules(&[source]), &SHOP);
         assert!(
@@ -196,13 +252,19 @@ fn settings_come_from_the_rule_and_then_from_the_source() {
     rule.numeric = [("price".to_owned(), NumericMapping::Float64)].into();
     let found = selections(&[TableRule::new("public.users"), rule], &SHOP).unwrap();
     let orders = &found[0];
-    assert_eq!((&*orders.target_schema, &*orders.target_table), ("lake", "orders"));
+    assert_eq!(
+        (&*orders.target_schema, &*orders.target_table),
+        ("lake", "orders")
+    );
     assert_eq!(orders.exclude_columns, ["secret"]);
     assert_eq!(orders.row_filter.as_deref(), Some("id > 0"));
     assert_eq!(orders.backfill, BackfillMode::Never);
     assert_eq!(orders.numeric["price"], NumericMapping::Float64);
     let users = &found[1];
-    assert_eq!((&*users.target_schema, &*users.target_table), ("raw", "users"));
+    assert_eq!(
+        (&*users.target_schema, &*users.target_table),
+        ("raw", "users")
+    );
     assert_eq!(users.backfill, BackfillMode::Initial);
 }
 
@@ -238,7 +300,12 @@ fn two_tables_never_share_a_name_in_the_lake() {
 fn columns_that_the_lake_cannot_tell_apart_are_refused() {
     let check = |columns: &[&str]| check_columns("public.t", columns.iter().copied());
     check(&["id", "name", "_df", "größe"]).unwrap();
-    for columns in [["id", "ID"], ["id", "_df_op"], ["id", "_DF_Lsn"], ["Ä", "ä"]] {
+    for columns in [
+        ["id", "ID"],
+        ["id", "_df_op"],
+        ["id", "_DF_Lsn"],
+        ["Ä", "ä"],
+    ] {
         let error = check(&columns).unwrap_err();
         assert_eq!(error.kind(), FeederErrorKind::Config);
         assert!(error.to_string().contains("public.t"));

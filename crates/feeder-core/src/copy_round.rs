@@ -1,0 +1,124 @@
+//! What a round of copies begins with: a snapshot of the source, and the tables as they are now.
+
+use std::sync::Arc;
+
+use cdc_source::{Connection, SessionKind, SlotName, tables};
+use pgoutput::Oid;
+use rand::Rng as _;
+
+use crate::backfill::{CopyRequest, CopySnapshot};
+use crate::control::{Fence, TableTransition};
+use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::file::LakeTable;
+use crate::intake::FedTable;
+use crate::layout::SourceColumn;
+use crate::stream::Source;
+
+/// A table that a round of copies should take.
+pub(crate) struct Wanted {
+    lake: Arc<LakeTable>,
+    columns: Vec<SourceColumn>,
+    row_filter: Option<String>,
+    copy_rows: bool,
+}
+
+impl Wanted {
+    pub(crate) fn of(table: &FedTable) -> Self {
+        Self {
+            lake: Arc::clone(&table.lake),
+            columns: table.columns.clone(),
+            row_filter: table.row_filter.clone(),
+            copy_rows: table.copy_rows,
+        }
+    }
+}
+
+/// Gets a snapshot (the one of the new main slot, or of a temporary slot) and the tables as they are now.
+pub(crate) async fn prepare(
+    source: &Source,
+    fence: &Fence,
+    first: Option<(Connection, CopySnapshot)>,
+    wanted: Vec<Wanted>,
+) -> Result<(Connection, CopySnapshot, Vec<CopyRequest>), FeederError> {
+    let transitions: Vec<TableTransition> = wanted
+        .iter()
+        .map(|table| TableTransition::copying(table.lake.source_oid))
+        .collect();
+    source.control.update_tables(fence, &transitions).await?;
+    let endpoint = &source.config.source.endpoint;
+    let (exporter, snapshot) = if let Some(first) = first {
+        first
+    } else {
+        let mut exporter = Connection::connect(endpoint, SessionKind::Replication)
+            .await
+            .map_err(from_source)?;
+        let created = exporter
+            .create_slot(&temporary_slot(source)?, true)
+            .await
+            .map_err(from_source)?;
+        let point = created.consistent_point;
+        let name = created.snapshot;
+        (exporter, CopySnapshot { point, name })
+    };
+    let mut connection = Connection::connect(endpoint, SessionKind::Sql)
+        .await
+        .map_err(from_source)?;
+    let oids: Vec<Oid> = wanted
+        .iter()
+        .map(|table| Oid::new(table.lake.source_oid))
+        .collect();
+    let infos = tables::describe(&mut connection, &oids)
+        .await
+        .map_err(from_source)?;
+    connection.close().await;
+    let mut requests = Vec::new();
+    for table in wanted {
+        let info = infos
+            .iter()
+            .find(|info| info.id.oid.get() == table.lake.source_oid);
+        let Some(info) = info else { continue };
+        let own = crate::backfill::Leaf {
+            oid: info.id.oid,
+            schema: info.id.schema.clone(),
+            name: info.id.name.clone(),
+        };
+        let leaves = if !table.copy_rows {
+            Vec::new()
+        } else if info.leaves.is_empty() && info.id.kind == cdc_source::TableKind::Ordinary {
+            vec![own.clone()]
+        } else {
+            info.leaves
+                .iter()
+                .map(|leaf| crate::backfill::Leaf {
+                    oid: leaf.id.oid,
+                    schema: leaf.id.schema.clone(),
+                    name: leaf.id.name.clone(),
+                })
+                .collect()
+        };
+        let estimated_rows = match info.rows {
+            Some(rows) => rows,
+            None => info.leaves.iter().filter_map(|leaf| leaf.rows).sum(),
+        };
+        requests.push(CopyRequest {
+            lake: table.lake,
+            columns: table.columns,
+            row_filter: table.row_filter,
+            root: own,
+            leaves,
+            estimated_rows,
+        });
+    }
+    Ok((exporter, snapshot, requests))
+}
+
+fn temporary_slot(source: &Source) -> Result<SlotName, FeederError> {
+    let name = format!("duckfeeder_copy_{:016x}", rand::rng().random::<u64>());
+    SlotName::parse(&name).map_err(|error| {
+        FeederError::permanent(
+            FeederErrorKind::Internal,
+            format!("temporary slot of feeder {}", source.config.name),
+        )
+        .with_source(error)
+    })
+}

@@ -1,0 +1,385 @@
+use cdc_source::LeafInfo;
+use cdc_source::tables::ColumnInfo;
+
+use super::*;
+use crate::check::Severity;
+use crate::config::NumericMapping;
+use crate::testing::{self, NUMERIC, numeric_modifier, selection, table_info};
+
+fn key(columns: &[&str], deferrable: bool) -> Option<KeyInfo> {
+    Some(KeyInfo {
+        columns: columns.iter().map(|name| (*name).to_owned()).collect(),
+        deferrable,
+    })
+}
+
+fn plan(info: TableInfo) -> TablePlan {
+    plan_with(info, |_| {})
+}
+
+fn plan_with(info: TableInfo, set: impl FnOnce(&mut Selection)) -> TablePlan {
+    let mut selection = selection("orders");
+    set(&mut selection);
+    TablePlan::new(&testing::config(&[]), selection, info)
+}
+
+fn orders() -> TableInfo {
+    table_info(7, "orders")
+}
+
+fn column(info: &mut TableInfo, position: usize) -> &mut ColumnInfo {
+    &mut info.columns[position]
+}
+
+fn leaf(replica_identity: ReplicaIdentity) -> LeafInfo {
+    LeafInfo {
+        id: orders().id,
+        relfilenode: 1,
+        pages: 0,
+        rows: None,
+        replica_identity,
+    }
+}
+
+/// The findings of a table that are not the tests' own doing: none for a plain one.
+fn findings(plan: &TablePlan) -> Vec<Finding> {
+    findings_under(plan, KeylessPolicy::Auto)
+}
+
+fn findings_under(plan: &TablePlan, keyless: KeylessPolicy) -> Vec<Finding> {
+    let mut config = testing::config(&[]);
+    config.source.keyless = keyless;
+    let findings = plan.findings(&config);
+    for finding in &findings {
+        assert_eq!(finding.check, "table public.orders");
+        assert_eq!(finding.severity, Severity::Failed);
+        assert!(finding.remedy.is_some(), "{finding:?}");
+    }
+    findings
+}
+
+/// The only finding.
+fn finding(plan: &TablePlan) -> Finding {
+    let [finding] = findings(plan).try_into().unwrap();
+    finding
+}
+
+#[test]
+fn identity_decides_about_key_and_publication() {
+    use ReplicaIdentity as I;
+    let primary = || key(&["id"], false);
+    let deferrable = || key(&["id"], true);
+    let index = || key(&["body"], false);
+    let cases: [(I, Option<KeyInfo>, Option<KeyInfo>, &[&str], bool); 10] = [
+        (I::Default, primary(), None, &["id"], false),
+        (I::Default, primary(), index(), &["id"], false),
+        (I::Default, deferrable(), None, &[], true),
+        (I::Default, None, None, &[], true),
+        (I::Index, primary(), index(), &["body"], false),
+        (I::Index, primary(), None, &[], true),
+        (I::Full, primary(), None, &["id"], false),
+        (I::Full, deferrable(), None, &[], false),
+        (I::Full, None, None, &[], false),
+        (I::Nothing, primary(), None, &[], true),
+    ];
+    for (replica_identity, primary_key, identity_index, key, keyless) in cases {
+        let what = format!("{replica_identity:?}, {primary_key:?}, {identity_index:?}");
+        let plan = plan(TableInfo {
+            replica_identity,
+            primary_key,
+            identity_index,
+            ..orders()
+        });
+        assert_eq!(plan.shape.key, key, "{what}");
+        assert_eq!(plan.keyless, keyless, "{what}");
+        assert_eq!(plan.shape.identity, identity_name(replica_identity));
+    }
+}
+
+#[test]
+fn the_identity_of_each_partition_counts() {
+    use ReplicaIdentity as I;
+    let keyed = || key(&["id"], false);
+    let cases: [(I, Option<KeyInfo>, &[I], &[&str], bool); 8] = [
+        (
+            I::Default,
+            keyed(),
+            &[I::Default, I::Default],
+            &["id"],
+            false,
+        ),
+        (I::Default, keyed(), &[I::Default, I::Full], &["id"], false),
+        (
+            I::Default,
+            keyed(),
+            &[I::Default, I::Nothing],
+            &["id"],
+            true,
+        ),
+        // The columns of a partition's index are not known here.
+        (I::Default, keyed(), &[I::Default, I::Index], &[], false),
+        (I::Index, keyed(), &[I::Default], &["id"], false),
+        // ALTER TABLE root REPLICA IDENTITY FULL does not reach the partitions.
+        (I::Full, None, &[I::Full, I::Default], &[], true),
+        (I::Full, None, &[I::Full, I::Full], &[], false),
+        (I::Nothing, keyed(), &[I::Full], &[], true),
+    ];
+    for (replica_identity, primary_key, leaves, expected, keyless) in cases {
+        let what = format!("{replica_identity:?} over {leaves:?}");
+        let plan = plan(TableInfo {
+            replica_identity,
+            primary_key,
+            identity_index: key(&["body"], false),
+            leaves: leaves.iter().copied().map(leaf).collect(),
+            ..orders()
+        });
+        assert_eq!(plan.shape.key, expected, "{what}");
+        assert_eq!(plan.keyless, keyless, "{what}");
+    }
+}
+
+#[test]
+fn generated_and_excluded_columns_are_left_out_of_everything() {
+    let mut info = orders();
+    for (attnum, name, generated) in [
+        (3, "stored", Generated::Stored),
+        (4, "virtual", Generated::Virtual),
+        (5, "secret", Generated::No),
+        (6, "last", Generated::No),
+    ] {
+        let mut column = info.columns[1].clone();
+        column.attnum = attnum;
+        column.name = name.to_owned();
+        column.generated = generated;
+        info.columns.push(column);
+    }
+    let names = |plan: &TablePlan| -> Vec<String> {
+        let columns = plan.shape.columns.iter();
+        columns.map(|column| column.name.clone()).collect()
+    };
+    let all = plan(info.clone());
+    assert_eq!(names(&all), ["id", "body", "secret", "last"]);
+    assert_eq!(
+        all.published().columns,
+        None,
+        "columns that are added later too"
+    );
+    let without = plan_with(info, |selection| {
+        selection.exclude_columns = vec!["secret".to_owned()];
+        selection.row_filter = Some("id > 0".to_owned());
+    });
+    assert_eq!(names(&without), ["id", "body", "last"]);
+    let published = without.published();
+    assert_eq!(published.columns.unwrap(), ["id", "body", "last"]);
+    assert_eq!(published.row_filter.as_deref(), Some("id > 0"));
+    assert_eq!((&*published.schema, &*published.name), ("public", "orders"));
+    assert!(findings(&without).is_empty());
+    assert_eq!(without.source(), "public.orders");
+    assert_eq!(without.target(), "raw.orders");
+}
+
+#[test]
+fn numeric_columns_follow_the_table_then_the_source() {
+    let mut info = orders();
+    column(&mut info, 1).type_oid = pgoutput::Oid::new(NUMERIC);
+    let reader = |plan: &TablePlan| plan.shape.source_columns(&plan.numeric)[1].reader;
+    assert_eq!(reader(&plan(info.clone())), types::Reader::NumericText);
+    let overridden = plan_with(info.clone(), |selection| {
+        selection.numeric = [("body".to_owned(), NumericMapping::Float64)].into();
+    });
+    assert_eq!(reader(&overridden), types::Reader::NumericFloat);
+    column(&mut info, 1).type_modifier = numeric_modifier(6, 2);
+    let bounded = types::Reader::Decimal {
+        precision: 6,
+        scale: 2,
+    };
+    assert_eq!(reader(&plan(info)), bounded);
+}
+
+#[test]
+fn a_plain_table_has_no_findings() {
+    assert!(findings(&plan(orders())).is_empty());
+}
+
+#[test]
+fn what_cannot_be_read_is_granted() {
+    for (schema_usage, select_privilege) in [(false, true), (true, false)] {
+        let finding = finding(&plan(TableInfo {
+            schema_usage,
+            select_privilege,
+            ..orders()
+        }));
+        assert_eq!(finding.message, "role feeder may not read public.orders");
+        assert_eq!(
+            finding.sql.unwrap(),
+            "GRANT USAGE ON SCHEMA \"public\" TO \"feeder\";\nGRANT SELECT ON TABLE \"public\".\"orders\" TO \"feeder\";"
+        );
+    }
+}
+
+#[test]
+fn what_would_hide_rows_is_refused() {
+    let secured = finding(&plan(TableInfo {
+        row_security_applies: true,
+        ..orders()
+    }));
+    assert!(secured.message.contains("row-level security"));
+    assert_eq!(secured.sql.unwrap(), "ALTER ROLE \"feeder\" BYPASSRLS;");
+    let parent = finding(&plan(TableInfo {
+        is_inheritance_parent: true,
+        ..orders()
+    }));
+    assert!(parent.message.contains("inheritance children"));
+    let mut unlogged = orders();
+    unlogged.id.persistence = Persistence::Unlogged;
+    let unlogged = finding(&plan(unlogged));
+    assert!(unlogged.message.contains("is unlogged"));
+    assert_eq!(
+        unlogged.sql.unwrap(),
+        "ALTER TABLE \"public\".\"orders\" SET LOGGED;"
+    );
+    for finding in [secured.remedy, parent.remedy, unlogged.remedy] {
+        assert!(finding.unwrap().contains("enabled = false"));
+    }
+}
+
+#[test]
+fn a_table_without_identity_is_fed_while_it_only_grows() {
+    use KeylessPolicy as P;
+    let table = |updates, deletes| {
+        plan(TableInfo {
+            primary_key: None,
+            updates,
+            deletes,
+            ..orders()
+        })
+    };
+    let refused = |plan: &TablePlan, policy| {
+        let found = findings_under(plan, policy);
+        assert!(found.len() <= 1);
+        for finding in &found {
+            assert!(finding.message.contains("no replica identity"));
+            assert!(
+                finding
+                    .remedy
+                    .as_ref()
+                    .unwrap()
+                    .contains("keyless = \"inserts\"")
+            );
+            assert_eq!(
+                finding.sql.as_deref(),
+                Some("ALTER TABLE \"public\".\"orders\" REPLICA IDENTITY FULL;")
+            );
+            let changed = plan.info.updates + plan.info.deletes > 0;
+            assert_eq!(finding.message.contains("sees updates"), changed);
+        }
+        !found.is_empty()
+    };
+    for (policy, grows, updated) in [
+        (P::Auto, false, true),
+        (P::Refuse, true, true),
+        (P::Inserts, false, false),
+    ] {
+        assert_eq!(refused(&table(0, 0), policy), grows, "{policy:?}");
+        assert_eq!(refused(&table(1, 0), policy), updated, "{policy:?}");
+        assert_eq!(refused(&table(0, 1), policy), updated, "{policy:?}");
+    }
+    let keyed = plan(TableInfo {
+        updates: 5,
+        ..orders()
+    });
+    assert!(!refused(&keyed, P::Refuse));
+}
+
+#[test]
+fn columns_that_cannot_be_excluded_or_told_apart_are_named() {
+    let excluding = |name: &str| {
+        let name = name.to_owned();
+        plan_with(orders(), |selection| selection.exclude_columns = vec![name])
+    };
+    let message = |plan: &TablePlan| finding(plan).message;
+    assert_eq!(
+        message(&excluding("bodi")),
+        "public.orders has no column \"bodi\", which exclude_columns names"
+    );
+    assert!(message(&excluding("id")).contains("\"id\" is part of the replica identity"));
+    assert!(findings(&excluding("body")).is_empty());
+    let mut twins = orders();
+    column(&mut twins, 1).name = "ID".to_owned();
+    assert!(message(&plan(twins)).contains("\"id\" and \"ID\""));
+    let mut generated = orders();
+    for column in &mut generated.columns {
+        column.generated = Generated::Stored;
+    }
+    assert!(message(&plan(generated)).contains("no column that can be fed"));
+}
+
+#[test]
+fn a_column_list_must_cover_the_identity() {
+    let excluding = |info| {
+        let set = |selection: &mut Selection| selection.exclude_columns = vec!["body".to_owned()];
+        plan_with(info, set)
+    };
+    let full = TableInfo {
+        replica_identity: ReplicaIdentity::Full,
+        ..orders()
+    };
+    assert!(finding(&excluding(full)).message.contains("IDENTITY FULL"));
+    let leaves = vec![leaf(ReplicaIdentity::Default), leaf(ReplicaIdentity::Full)];
+    let partitioned = TableInfo { leaves, ..orders() };
+    assert_eq!(findings(&excluding(partitioned)).len(), 1);
+    let inserts_alone = TableInfo {
+        primary_key: None,
+        ..orders()
+    };
+    assert!(findings(&excluding(inserts_alone)).is_empty());
+}
+
+#[test]
+fn a_row_filter_must_be_on_the_identity() {
+    let filtered = |info, filter: &str| {
+        let filter = filter.to_owned();
+        findings(&plan_with(info, |selection| {
+            selection.row_filter = Some(filter)
+        }))
+    };
+    for filter in [
+        "body <> 'x'",
+        "id > 0 AND (BODY IS NULL)",
+        "\"body\" = ''",
+        "lower(body) = 'x'",
+        "id::text = body::text",
+    ] {
+        let [finding] = filtered(orders(), filter).try_into().unwrap();
+        assert!(finding.message.contains("column \"body\""), "{filter}");
+        assert!(finding.sql.unwrap().contains("REPLICA IDENTITY FULL"));
+    }
+    for filter in [
+        "id > 0",
+        "id::body = 'body'",
+        "\"Body\" IS NULL AND id < 5",
+        "somebody = 1 OR body_2 = 2",
+        "'it''s body' <> ''",
+        "",
+        "\"",
+    ] {
+        assert!(filtered(orders(), filter).is_empty(), "{filter}");
+    }
+    let full = TableInfo {
+        replica_identity: ReplicaIdentity::Full,
+        ..orders()
+    };
+    assert!(filtered(full, "body <> 'x'").is_empty());
+    let inserts_alone = TableInfo {
+        primary_key: None,
+        ..orders()
+    };
+    assert!(filtered(inserts_alone, "body <> 'x'").is_empty());
+}
+
+#[test]
+fn a_shape_is_read_back() {
+    let shape = plan(orders()).shape;
+    let text = serde_json::to_string(&shape).unwrap();
+    assert_eq!(serde_json::from_str::<SourceShape>(&text).unwrap(), shape);
+}

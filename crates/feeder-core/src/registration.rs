@@ -1,0 +1,176 @@
+//! The control rows of the fed tables, brought in line with configuration and source.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::check::SourceInspection;
+use crate::config::{BackfillMode, FeederConfig};
+use crate::control::{Control, FeederRow, Fence, NewTable, TableRow, TableTransition};
+use crate::error::{FeederError, FeederErrorKind};
+use crate::intake::FedTable;
+use crate::lake_tables;
+use crate::plan::TablePlan;
+use crate::status::TableState;
+
+/// Brings the control rows in line with the configuration.
+pub(crate) async fn reconcile_tables(
+    control: &Control,
+    fence: &Fence,
+    source: &SourceInspection,
+    feeder: &FeederRow,
+    lost: &BTreeMap<u32, String>,
+    added: &[(String, String)],
+    fresh: bool,
+) -> Result<Vec<TableRow>, FeederError> {
+    control.take_resync_requests(fence).await?;
+    let rows = control.tables().await?;
+    let mut transitions = Vec::new();
+    let mut new = Vec::new();
+    for plan in &source.plans {
+        let oid = plan.info.id.oid.get();
+        let shape = serde_json::to_value(&plan.shape).map_err(|error| {
+            FeederError::permanent(
+                FeederErrorKind::Internal,
+                "a table's shape cannot be written",
+            )
+            .with_source(error)
+        })?;
+        let Some(row) = rows.iter().find(|row| row.source_oid == oid) else {
+            // A table that was dropped and made again has another OID but wants the same lake table.
+            if let Some(old) = rows.iter().find(|row| {
+                row.target_schema == plan.selection.target_schema
+                    && row.target_table == plan.selection.target_table
+            }) {
+                return Err(replaced(plan, old));
+            }
+            new.push(NewTable {
+                source_oid: oid,
+                source_schema: plan.selection.schema.clone(),
+                source_table: plan.selection.name.clone(),
+                target_schema: plan.selection.target_schema.clone(),
+                target_table: plan.selection.target_table.clone(),
+                lake_table_id: None,
+                shape,
+                publication: None,
+            });
+            continue;
+        };
+        let put_in = added.contains(&(plan.selection.schema.clone(), plan.selection.name.clone()));
+        match row.state {
+            _ if fresh => transitions.push(TableTransition::pending(oid)),
+            TableState::Streaming | TableState::Copying if lost.contains_key(&oid) => {
+                let reason = lost.get(&oid).cloned().unwrap_or_default();
+                tracing::error!(table = %plan.source(), reason, "the table goes to state error; resync it");
+                transitions.push(TableTransition::error(oid, feeder.checkpoint, 0, reason));
+            }
+            // Back in the configuration, put into the publication anew, or a copy that did not end.
+            TableState::Paused | TableState::Copying => {
+                transitions.push(TableTransition::pending(oid));
+            }
+            TableState::Streaming if put_in => transitions.push(TableTransition::pending(oid)),
+            TableState::Streaming | TableState::Pending | TableState::Error => {}
+        }
+    }
+    for row in &rows {
+        let fed = source
+            .plans
+            .iter()
+            .any(|plan| plan.info.id.oid.get() == row.source_oid);
+        if !fed && row.state != TableState::Paused {
+            tracing::info!(
+                table = format!("{}.{}", row.source_schema, row.source_table),
+                "the table is not fed any more"
+            );
+            transitions.push(TableTransition::paused(row.source_oid));
+        }
+    }
+    control.insert_tables(fence, &new).await?;
+    control.update_tables(fence, &transitions).await?;
+    control.tables().await
+}
+
+fn replaced(plan: &TablePlan, old: &TableRow) -> FeederError {
+    FeederError::permanent(
+        FeederErrorKind::Gap,
+        format!(
+            "{} is another table than the one that lake table {} was fed from (OID {} before, {} now): it was dropped and made again",
+            plan.source(),
+            plan.target(),
+            old.source_oid,
+            plan.info.id.oid
+        ),
+    )
+    .with_remedy("feed it into another target_table")
+}
+
+/// The shape that each lake table must have: a table that waits for its copy gets the source's current one.
+pub(crate) fn wanted_shapes<'a>(
+    plans: &'a [TablePlan],
+    rows: &'a [TableRow],
+) -> Result<Vec<lake_tables::Wanted<'a>>, FeederError> {
+    let mut wanted = Vec::new();
+    for plan in plans {
+        let Some(row) = rows
+            .iter()
+            .find(|row| row.source_oid == plan.info.id.oid.get())
+        else {
+            continue;
+        };
+        let shape = if row.state == TableState::Pending {
+            plan.shape.clone()
+        } else if row.lake_table_id.is_some() {
+            continue;
+        } else {
+            lake_tables::stored_shape(row)?
+        };
+        wanted.push(lake_tables::Wanted { plan, row, shape });
+    }
+    Ok(wanted)
+}
+
+pub(crate) fn fed_tables(
+    config: &FeederConfig,
+    lake: &ducklake_catalog::Lake,
+    plans: &[TablePlan],
+    rows: &[TableRow],
+) -> Result<(Vec<FedTable>, BTreeMap<u32, String>), FeederError> {
+    let mut fed = Vec::new();
+    let mut errors = BTreeMap::new();
+    for plan in plans {
+        let oid = plan.info.id.oid.get();
+        let Some(row) = rows.iter().find(|row| row.source_oid == oid) else {
+            continue;
+        };
+        let shape = lake_tables::stored_shape(row)?;
+        if let Some(error) = &row.error {
+            errors.insert(oid, error.reason.clone());
+        }
+        let Some(table) = lake_tables::describe(lake, row, &shape, &plan.numeric)? else {
+            return Err(FeederError::permanent(
+                FeederErrorKind::Catalog,
+                format!(
+                    "lake table {}, which {} is fed into, was dropped",
+                    plan.target(),
+                    plan.source()
+                ),
+            )
+            .with_remedy(format!(
+                "`duckfeeder resync {}` makes it anew and copies the table (feeder {})",
+                plan.source(),
+                config.name
+            )));
+        };
+        fed.push(FedTable {
+            columns: shape.source_columns(&plan.numeric),
+            excluded: plan.selection.exclude_columns.clone(),
+            key: shape.key,
+            identity: shape.identity,
+            numeric: plan.numeric.clone(),
+            row_filter: plan.selection.row_filter.clone(),
+            copy_rows: plan.selection.backfill == BackfillMode::Initial,
+            state: row.state,
+            lake: Arc::new(table),
+        });
+    }
+    Ok((fed, errors))
+}

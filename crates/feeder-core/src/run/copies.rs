@@ -1,0 +1,194 @@
+//! Rounds of first copies: when one starts, and when a finished copy may be committed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pgoutput::{Lsn, RelationId};
+
+use super::Engine;
+use crate::backfill::{self, CopyEvent};
+use crate::control::TableTransition;
+use crate::copy_round;
+use crate::epoch::{CopiedTable, Work};
+use crate::error::FeederError;
+use crate::file::UploadedFile;
+use crate::retry::Backoff;
+use crate::status::TableState;
+
+pub(super) struct FinishedCopy {
+    source_oid: u32,
+    point: Lsn,
+    files: Vec<UploadedFile>,
+    rows: u64,
+}
+
+impl Engine<'_> {
+    /// Starts rounds of copies and commits those whose point the checkpoint has reached.
+    pub(super) fn copies(&mut self, now: Instant) -> Result<(), FeederError> {
+        if self.stopping.is_some() {
+            return Ok(());
+        }
+        let checkpoint = self.intake.coordinator.checkpoint();
+        if self.committing.is_none()
+            && let Some(index) = self
+                .finished
+                .iter()
+                .position(|copy| copy.point <= checkpoint)
+        {
+            let copy = self.finished.swap_remove(index);
+            self.commit_copy(copy)?;
+        }
+        if let Some(point) = self.finished.iter().map(|copy| copy.point).max() {
+            self.intake.coordinator.want(point);
+        }
+        if self.round_running || self.next_round.is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let pending: Vec<u32> = self
+            .intake
+            .tables()
+            .filter(|(table, _)| table.state == TableState::Pending)
+            .map(|(table, _)| table.lake.source_oid)
+            .collect();
+        if pending.is_empty() {
+            self.next_round = None;
+            return Ok(());
+        }
+        self.start_round(&pending);
+        Ok(())
+    }
+
+    fn start_round(&mut self, pending: &[u32]) {
+        let mut wanted = Vec::new();
+        for source_oid in pending {
+            if let Some(table) = self.intake.table_mut(*source_oid) {
+                table.state = TableState::Copying;
+                wanted.push(copy_round::Wanted::of(table));
+                self.errors.remove(source_oid);
+            }
+        }
+        self.round_running = true;
+        let context = self.copy_context.clone();
+        let events = self.copy_sender.clone();
+        let source = self.source.clone();
+        let first = self.first_snapshot.take();
+        self.tasks.spawn(async move {
+            let prepared = copy_round::prepare(&source, &context.fence, first, wanted).await;
+            match prepared {
+                Ok((exporter, snapshot, requests)) => {
+                    backfill::run_round(context, exporter, snapshot, requests, events).await;
+                }
+                Err(error) => {
+                    let _intake_gone = events.send(CopyEvent::RoundEnded(Err(error))).await;
+                }
+            }
+        });
+    }
+
+    fn commit_copy(&mut self, copy: FinishedCopy) -> Result<(), FeederError> {
+        let incomplete = self.intake.incomplete();
+        let Some(table) = self.intake.table_mut(copy.source_oid) else {
+            return Ok(());
+        };
+        // A table that failed in the meantime needs a copy that begins after the failure.
+        if table.state != TableState::Copying {
+            return Ok(());
+        }
+        let source = table.lake.source.clone();
+        let copied = CopiedTable {
+            table: Arc::clone(&table.lake),
+            point: copy.point,
+            files: copy.files,
+            rows: copy.rows,
+            transition: TableTransition::streaming(copy.source_oid, copy.point, copy.rows),
+            incomplete: incomplete
+                .into_iter()
+                .filter(|name| *name != source)
+                .collect(),
+        };
+        self.committing = Some(copy.source_oid);
+        self.submit(Work::Copy(copied))
+    }
+
+    pub(super) fn copy_event(&mut self, event: CopyEvent, now: Instant) -> Result<(), FeederError> {
+        match event {
+            CopyEvent::Progress {
+                source_oid,
+                rows,
+                estimate,
+            } => {
+                self.copied.insert(source_oid, (rows, estimate.max(rows)));
+            }
+            CopyEvent::Done {
+                source_oid,
+                point,
+                files,
+                rows,
+            } => {
+                self.finished.push(FinishedCopy {
+                    source_oid,
+                    point,
+                    files,
+                    rows,
+                });
+            }
+            CopyEvent::Again { source_oid, reason } => {
+                self.copied.remove(&source_oid);
+                if let Some(table) = self.intake.table_mut(source_oid)
+                    && table.state == TableState::Copying
+                {
+                    tracing::warn!(table = %table.lake.source, reason, "the table is copied again");
+                    table.state = TableState::Pending;
+                }
+            }
+            CopyEvent::Failed { source_oid, reason } => {
+                self.copied.remove(&source_oid);
+                self.errors.insert(source_oid, reason.clone());
+                let at = self.intake.coordinator.received();
+                self.intake
+                    .fail_table(RelationId::new(source_oid), at, 0, &reason, now)?;
+            }
+            CopyEvent::RoundEnded(result) => {
+                self.round_running = false;
+                let again = match result {
+                    Ok(()) => {
+                        self.round_backoff = Backoff::new();
+                        now
+                    }
+                    Err(error) if error.is_transient() => {
+                        tracing::warn!(error = %error, "the copy broke; tables that are not done are copied again");
+                        self.last_error = Some(error.to_string());
+                        now + self.round_backoff.next()
+                    }
+                    Err(error) => return Err(error),
+                };
+                self.return_unfinished();
+                self.next_round = Some(again);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tables of a broken round that are neither done nor being committed wait for the next one.
+    fn return_unfinished(&mut self) {
+        let done: BTreeSet<u32> = self
+            .finished
+            .iter()
+            .map(|copy| copy.source_oid)
+            .chain(self.committing)
+            .collect();
+        let unfinished: Vec<u32> = self
+            .intake
+            .tables()
+            .filter(|(table, _)| table.state == TableState::Copying)
+            .map(|(table, _)| table.lake.source_oid)
+            .filter(|source_oid| !done.contains(source_oid))
+            .collect();
+        for source_oid in unfinished {
+            if let Some(table) = self.intake.table_mut(source_oid) {
+                table.state = TableState::Pending;
+            }
+        }
+    }
+}
