@@ -16,6 +16,11 @@ use crate::config::FeederConfig;
 
 /// How often an idle feeder may move its checkpoint row (I9).
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
+/// How many smaller moves follow one that was far enough: the server frees WAL only up to a record that it writes
+/// some seconds after the burst.
+const FOLLOW_UPS: u8 = 2;
+/// How long each of them waits.
+const FOLLOW_UP_INTERVAL: Duration = Duration::from_secs(20);
 /// How far the position must have moved for that, so that the feeder's own WAL cannot keep it awake (I9).
 const IDLE_BYTES: u64 = 1 << 20;
 
@@ -72,6 +77,7 @@ pub(crate) struct Coordinator {
     /// Ends of epochs and idle checkpoints that were handed over and are not in the catalog yet.
     commits_in_flight: u64,
     last_idle: Option<Instant>,
+    follow_ups: u8,
     flush_now: bool,
     wanted: Lsn,
 }
@@ -92,6 +98,7 @@ impl Coordinator {
             spilled: false,
             commits_in_flight: 0,
             last_idle: None,
+            follow_ups: 0,
             flush_now: false,
             wanted: Lsn::ZERO,
         }
@@ -172,6 +179,12 @@ impl Coordinator {
 
     /// An idle checkpoint was handed over.
     pub(crate) fn idle_handed_over(&mut self, now: Instant) {
+        let far = self.received.saturating_sub(self.checkpoint) >= IDLE_BYTES;
+        self.follow_ups = if far {
+            FOLLOW_UPS
+        } else {
+            self.follow_ups.saturating_sub(1)
+        };
         self.commits_in_flight += 1;
         self.last_idle = Some(now);
     }
@@ -259,7 +272,8 @@ impl Coordinator {
             .last_idle
             .is_none_or(|last| now.duration_since(last) >= IDLE_INTERVAL);
         let wanted = (self.flush_now || self.satisfies_wanted()) && moved > 0;
-        (wanted || (moved >= IDLE_BYTES && rested)).then_some(Action::Idle(self.received))
+        let far = moved >= IDLE_BYTES && rested;
+        (wanted || far || self.follow_up_due(now)).then_some(Action::Idle(self.received))
     }
 
     /// When [`Self::poll`] may say something new without any input.
@@ -271,9 +285,22 @@ impl Coordinator {
         if let Some(oldest) = self.oldest_row {
             return Some(oldest + self.thresholds.interval);
         }
-        (self.received.saturating_sub(self.checkpoint) >= IDLE_BYTES)
-            .then(|| self.last_idle.map(|last| last + IDLE_INTERVAL))
-            .flatten()
+        let rest = if self.received.saturating_sub(self.checkpoint) >= IDLE_BYTES {
+            IDLE_INTERVAL
+        } else if self.follow_ups > 0 && self.received > self.checkpoint {
+            FOLLOW_UP_INTERVAL
+        } else {
+            return None;
+        };
+        self.last_idle.map(|last| last + rest)
+    }
+
+    fn follow_up_due(&self, now: Instant) -> bool {
+        self.follow_ups > 0
+            && self.received > self.checkpoint
+            && self
+                .last_idle
+                .is_some_and(|last| now.duration_since(last) >= FOLLOW_UP_INTERVAL)
     }
 
     /// Somebody waits for a position that is received but not committed.

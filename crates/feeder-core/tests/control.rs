@@ -751,7 +751,7 @@ async fn a_resync_is_asked_for_without_a_fence_and_taken_once() {
         TableTransition::paused(ORDERS),
     ];
     control.update_tables(&fence, &states).await.unwrap();
-    assert!(!control.resync_requested().await.unwrap());
+    assert!(!control.requests().await.unwrap().resync);
     assert_eq!(
         kind(control.request_resync("public", "nope").await),
         FeederErrorKind::Config
@@ -759,9 +759,9 @@ async fn a_resync_is_asked_for_without_a_fence_and_taken_once() {
 
     // A paused table keeps its request, and wakes nobody.
     control.request_resync("public", "orders").await.unwrap();
-    assert!(!control.resync_requested().await.unwrap());
+    assert!(!control.requests().await.unwrap().resync);
     control.request_resync("public", "users").await.unwrap();
-    assert!(control.resync_requested().await.unwrap());
+    assert!(control.requests().await.unwrap().resync);
     assert_eq!(control.take_resync_requests(&fence).await.unwrap(), [USERS]);
     assert_eq!(
         control.take_resync_requests(&fence).await.unwrap(),

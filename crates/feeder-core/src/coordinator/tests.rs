@@ -195,14 +195,26 @@ fn an_idle_feeder_moves_its_checkpoint_rarely() {
 }
 
 #[test]
-fn a_small_move_wakes_nobody_up() {
+fn two_small_moves_follow_a_large_one_and_then_nothing_wakes_anybody_up() {
     let (mut c, start) = coordinator();
-    let first = Lsn::new(10 << 20);
-    c.keepalive(first);
-    c.idle_handed_over(start);
-    c.committed(first);
-    c.keepalive(Lsn::new((10 << 20) + 5000));
-    assert_eq!(c.poll(start + SECOND * 60), None);
+    let mut now = start;
+    let mut position = Lsn::new(10 << 20);
+    c.keepalive(position);
+    c.idle_handed_over(now);
+    c.committed(position);
+    for _ in 0..2 {
+        assert_eq!(c.next_deadline(), None, "nothing has moved");
+        position = Lsn::new(position.get() + 5000);
+        c.keepalive(position);
+        assert_eq!(c.poll(now + SECOND * 19), None);
+        now += SECOND * 20;
+        assert_eq!(c.next_deadline(), Some(now));
+        assert_eq!(c.poll(now), Some(Action::Idle(position)));
+        c.idle_handed_over(now);
+        c.committed(position);
+    }
+    c.keepalive(Lsn::new(position.get() + 5000));
+    assert_eq!(c.poll(now + SECOND * 3600), None);
     assert_eq!(c.next_deadline(), None);
 }
 

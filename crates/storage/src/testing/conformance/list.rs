@@ -1,3 +1,5 @@
+//! Listing: prefixes, pages, many objects.
+
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, stream};

@@ -1,3 +1,5 @@
+//! Multipart uploads: parts of any size, abort, races.
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 

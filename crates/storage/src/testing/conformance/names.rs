@@ -1,3 +1,5 @@
+//! Awkward names.
+
 use bytes::Bytes;
 
 use super::{Capabilities, assert_holds, below, clean, fails, listed_paths, ok, scratch};

@@ -1,3 +1,5 @@
+//! Create-only puts, and that nobody sees a part of one.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 

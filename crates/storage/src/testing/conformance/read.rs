@@ -1,3 +1,5 @@
+//! Reads: ranges at their edges, heads, what is missing.
+
 use std::ops::Range;
 
 use bytes::Bytes;
