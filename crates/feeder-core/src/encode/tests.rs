@@ -127,7 +127,7 @@ fn errors_name_the_column_and_hide_the_value() {
         (Reader::Bool, text("secret")),
         (Reader::Uuid, text("secret")),
         (Reader::Date, text("secret")),
-        (Reader::Bytea, text("secret")),
+        (Reader::Bytea, text("\\xsecret")),
         (Reader::Jsonb, Datum::Binary(b"secret")),
         (decimal, text("secret")),
         (decimal, text("123.45")),
