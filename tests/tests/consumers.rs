@@ -16,7 +16,12 @@ fn run(package: &str, arguments: &[&str]) -> Result<String> {
     let target = root().join("target/consumers");
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
         .args(["run", "--quiet", "--locked", "--manifest-path"])
-        .arg(root().join("tests/consumers").join(package).join("Cargo.toml"))
+        .arg(
+            root()
+                .join("tests/consumers")
+                .join(package)
+                .join("Cargo.toml"),
+        )
         .arg("--target-dir")
         .arg(target)
         .arg("--")

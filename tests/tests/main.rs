@@ -13,6 +13,7 @@ mod consumers;
 mod crash;
 mod flow;
 mod idle;
+mod isolation;
 mod keyless;
 mod load;
 mod neighbours;

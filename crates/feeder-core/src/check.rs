@@ -1,20 +1,21 @@
 //! Every precondition of source, catalog and store, each with its remedy. Creates nothing.
 
-use cdc_source::server::Route;
-use cdc_source::{
-    Connection, Publication, ServerFacts, SessionKind, SlotInfo, SystemIdentity, server, slot,
-    tables,
-};
+use std::collections::{BTreeMap, BTreeSet};
+
 use ducklake_catalog::{Catalog, CatalogOptions, FORMAT_VERSION};
 use pgoutput::Oid;
 use serde::Serialize;
 use storage::Storage;
 
 use crate::committer::SAFE_DELETE_OLDER_THAN;
-use crate::config::{CatalogConfig, FeederConfig, NumericMapping};
-use crate::error::{FeederError, FeederErrorKind, from_catalog, from_source};
-use crate::plan::TablePlan;
-use crate::{endpoint, publish, select};
+use crate::config::{CatalogConfig, FeederConfig};
+use crate::control::{Control, migrations};
+use crate::endpoint;
+use crate::error::{FeederError, FeederErrorKind, from_catalog};
+
+mod source;
+
+pub(crate) use source::{SourceInspection, source};
 
 /// How bad a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,6 +44,9 @@ pub struct Finding {
     pub sql: Option<String>,
     #[serde(skip)]
     kind: FeederErrorKind,
+    /// The table that it forbids to take in; one that is registered is given up, and the others go on.
+    #[serde(skip)]
+    new_table: Option<Oid>,
 }
 
 impl Finding {
@@ -60,10 +64,11 @@ impl Finding {
             remedy,
             sql: None,
             kind,
+            new_table: None,
         }
     }
 
-    fn warning(check: &str, message: String, remedy: String) -> Self {
+    pub(crate) fn warning(check: &str, message: String, remedy: String) -> Self {
         Self {
             severity: Severity::Warning,
             ..Self::failed(check.to_owned(), FeederErrorKind::Config, message, remedy)
@@ -84,6 +89,11 @@ impl Finding {
 
     pub(crate) fn with_sql(mut self, sql: String) -> Self {
         self.sql = Some(sql);
+        self
+    }
+
+    pub(crate) fn of_new_table(mut self, table: Oid) -> Self {
+        self.new_table = Some(table);
         self
     }
 
@@ -111,16 +121,62 @@ impl Finding {
 /// Checks everything that a start needs. Reports all findings; connection errors are findings too.
 pub async fn check(config: &FeederConfig, storage: &dyn Storage) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match source(config).await {
-        Ok(source) => findings.extend(source.findings),
+    match source::look(config).await {
+        Ok(look) => {
+            findings.extend(look.findings);
+            findings.extend(look.identity.err());
+        }
         Err(error) => findings.push(Finding::from_error("source", &error)),
     }
     match catalog(config, &storage.url()).await {
-        Ok((_, found)) => findings.extend(found),
+        Ok((catalog, found)) => {
+            match registered(&catalog, config).await {
+                Ok(registered) => drop(give_up(&mut findings, &registered)),
+                Err(error) => findings.push(Finding::from_error("catalog", &error)),
+            }
+            findings.extend(found);
+        }
         Err(error) => findings.push(Finding::from_error("catalog", &error)),
     }
     findings.push(store(storage).await);
     findings
+}
+
+/// The tables that the feeder fed until now, by source OID; none when it was never started or torn down.
+pub(crate) async fn registered(
+    catalog: &Catalog,
+    config: &FeederConfig,
+) -> Result<BTreeSet<u32>, FeederError> {
+    if migrations::version(catalog).await?.is_none() {
+        return Ok(BTreeSet::new());
+    }
+    let control = Control::new(catalog, config.name.clone());
+    match control.load_feeder().await? {
+        Some(feeder) if !feeder.torn_down => {
+            let rows = control.tables().await?;
+            Ok(rows.into_iter().map(|row| row.source_oid).collect())
+        }
+        _ => Ok(BTreeSet::new()),
+    }
+}
+
+/// Turns what forbids to take a table in into a warning where the table is registered: it cannot be fed any further, which
+/// is no reason to stop the others. Returns these tables with the reason.
+pub(crate) fn give_up(
+    findings: &mut [Finding],
+    registered: &BTreeSet<u32>,
+) -> BTreeMap<u32, String> {
+    let mut given_up = BTreeMap::new();
+    for finding in findings {
+        if let Some(oid) = finding.new_table
+            && registered.contains(&oid.get())
+        {
+            finding.severity = Severity::Warning;
+            let remedy = finding.remedy.as_deref().unwrap_or_default();
+            given_up.insert(oid.get(), format!("{}; {remedy}", finding.message));
+        }
+    }
+    given_up
 }
 
 /// Stops at the first finding that forbids a start.
@@ -135,227 +191,6 @@ pub(crate) fn require(findings: Vec<Finding>) -> Result<(), FeederError> {
         }
     }
     Ok(())
-}
-
-/// The source as it is, and what speaks against feeding it.
-pub(crate) struct SourceInspection {
-    pub(crate) connection: Connection,
-    pub(crate) identity: SystemIdentity,
-    pub(crate) slot: Option<SlotInfo>,
-    pub(crate) plans: Vec<TablePlan>,
-    pub(crate) publications: Vec<Publication>,
-    pub(crate) findings: Vec<Finding>,
-}
-
-/// Looks at the source.
-///
-/// # Errors
-/// Only what keeps it from looking further.
-pub(crate) async fn source(config: &FeederConfig) -> Result<SourceInspection, FeederError> {
-    let endpoint = &config.source.endpoint;
-    let mut connection = Connection::connect(endpoint, SessionKind::Sql)
-        .await
-        .map_err(from_source)?;
-    let facts = server::facts(&mut connection).await.map_err(from_source)?;
-    let mut findings = server_findings(&facts);
-    let mut replication = Connection::connect(endpoint, SessionKind::Replication)
-        .await
-        .map_err(from_source)?;
-    let identity = replication.identify_system().await.map_err(from_source)?;
-    replication.close().await;
-    let slot = slot::inspect(&mut connection, &config.source.slot)
-        .await
-        .map_err(from_source)?;
-    findings.extend(slot.as_ref().and_then(|slot| slot_finding(config, slot)));
-    if slot.is_none() && facts.used_replication_slots >= facts.max_replication_slots {
-        findings.push(Finding::failed(
-            "replication slots".to_owned(),
-            FeederErrorKind::Source,
-            format!(
-                "all {} replication slots are in use",
-                facts.max_replication_slots
-            ),
-            "drop one that nobody needs, or raise max_replication_slots (a restart)".to_owned(),
-        ));
-    }
-
-    let listed = tables::list_tables(&mut connection)
-        .await
-        .map_err(from_source)?;
-    let names: Vec<(String, String)> = listed
-        .iter()
-        .map(|table| (table.schema.clone(), table.name.clone()))
-        .collect();
-    let selections = select::select(config, &names)?;
-    let oids: Vec<Oid> = listed
-        .iter()
-        .filter(|table| {
-            selections
-                .iter()
-                .any(|selection| selection.schema == table.schema && selection.name == table.name)
-        })
-        .map(|table| table.oid)
-        .collect();
-    let infos = tables::describe(&mut connection, &oids)
-        .await
-        .map_err(from_source)?;
-    let mut plans = Vec::new();
-    for selection in selections {
-        let info = infos
-            .iter()
-            .find(|info| info.id.schema == selection.schema && info.id.name == selection.name);
-        if let Some(info) = info {
-            plans.push(TablePlan::new(config, selection, info.clone()));
-        }
-    }
-    for plan in &plans {
-        findings.extend(plan.findings(config));
-    }
-    findings.extend(numeric_finding(&plans));
-    let publications = publish::read(&mut connection, config).await?;
-    findings.extend(publish::findings(
-        config,
-        &connection,
-        &plans,
-        &publications,
-    )?);
-    findings.push(Finding::ok(
-        "source",
-        format!("Postgres {}, {} tables to feed", facts.version, plans.len()),
-    ));
-    Ok(SourceInspection {
-        connection,
-        identity,
-        slot,
-        plans,
-        publications,
-        findings,
-    })
-}
-
-fn server_findings(facts: &ServerFacts) -> Vec<Finding> {
-    let failed = |check: &str, message: String, remedy: &str| {
-        Finding::failed(
-            check.to_owned(),
-            FeederErrorKind::Source,
-            message,
-            remedy.to_owned(),
-        )
-    };
-    let mut findings = Vec::new();
-    if facts.version.major() < 14 {
-        findings.push(failed(
-            "source version",
-            format!("the source is Postgres {}", facts.version),
-            "duckfeeder needs Postgres 14 or later",
-        ));
-    }
-    if facts.in_recovery {
-        findings.push(failed(
-            "source role",
-            "the source is a standby in recovery".to_owned(),
-            "point source.url at the primary",
-        ));
-    }
-    if facts.wal_level != "logical" {
-        findings.push(
-            failed(
-                "wal_level",
-                format!("wal_level is {}", facts.wal_level),
-                "set wal_level to logical and restart the source",
-            )
-            .with_sql("ALTER SYSTEM SET wal_level = 'logical';".to_owned()),
-        );
-    }
-    if !facts.can_replicate {
-        findings.push(
-            failed(
-                "replication privilege",
-                format!("role {} may not replicate", facts.role),
-                "give it the REPLICATION attribute (managed services have a role for it)",
-            )
-            .with_sql(format!(
-                "ALTER ROLE {} REPLICATION;",
-                cdc_source::quote_ident(&facts.role)
-            )),
-        );
-    }
-    if facts.route == Route::TransactionPooler {
-        findings.push(failed(
-            "direct connection",
-            "a transaction pooler is in front of the source".to_owned(),
-            "use the address of the server itself: replication needs a session of its own",
-        ));
-    }
-    if facts.synchronous_standby_names.contains('*') {
-        findings.push(failed(
-            "synchronous_standby_names",
-            "synchronous_standby_names = '*' makes the source's commits wait for the feeder"
-                .to_owned(),
-            "name the standbys that are meant",
-        ));
-    }
-    if facts.max_slot_wal_keep_size.is_none() {
-        findings.push(Finding::warning(
-            "max_slot_wal_keep_size",
-            "nothing bounds the WAL that a slot retains: a feeder that is down can fill the source's disk".to_owned(),
-            "set max_slot_wal_keep_size to what the disk can spare".to_owned(),
-        ));
-    }
-    findings
-}
-
-fn slot_finding(config: &FeederConfig, slot: &SlotInfo) -> Option<Finding> {
-    let name = config.source.slot.as_str();
-    let failed = |message: String, remedy: &str| {
-        Some(Finding::failed(
-            format!("slot {name}"),
-            FeederErrorKind::Source,
-            message,
-            remedy.to_owned(),
-        ))
-    };
-    let other = "name another one as source.slot";
-    match slot.plugin.as_deref() {
-        Some("pgoutput") => {}
-        plugin => {
-            let plugin = plugin.unwrap_or("no plugin, being physical");
-            return failed(
-                format!("slot {name} belongs to somebody else: it has {plugin}"),
-                other,
-            );
-        }
-    }
-    let database = slot.database.as_deref().unwrap_or_default();
-    if database != config.source.endpoint.database {
-        return failed(format!("slot {name} belongs to database {database}"), other);
-    }
-    if slot.two_phase {
-        return failed(
-            format!("slot {name} is two-phase: a prepared transaction would be lost at a restart"),
-            "drop it and let duckfeeder make its own, or name another one as source.slot",
-        );
-    }
-    None
-}
-
-fn numeric_finding(plans: &[TablePlan]) -> Option<Finding> {
-    let mut columns = Vec::new();
-    for plan in plans {
-        for column in &plan.shape.columns {
-            let unbounded = column.type_oid == 1700 && column.type_modifier < 4;
-            if unbounded && plan.numeric.of(&column.name) == NumericMapping::Varchar {
-                columns.push(format!("{}.{}", plan.source(), column.name));
-            }
-        }
-    }
-    (!columns.is_empty()).then(|| {
-        Finding::warning(
-            "unbounded numeric",
-            format!("stored as text, without loss, where '9' > '10': {}", columns.join(", ")),
-            "set source.numeric or numeric of the column to \"decimal(p,s)\" or \"float64\" to compare them as numbers".to_owned(),
-        )
-    })
 }
 
 /// Connects to the catalog and looks at the lake in it.

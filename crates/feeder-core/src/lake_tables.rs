@@ -1,6 +1,6 @@
 //! The lake's side of the fed tables: created, widened, and described for the file writers.
 
-use ducklake_catalog::{Catalog, ChangeSet, Lake, TableDef, TableId, ViewDef};
+use ducklake_catalog::{Catalog, ChangeSet, ColumnIds, Lake, LakeType, TableDef, TableId, ViewDef};
 use pgoutput::Lsn;
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use crate::file::LakeTable;
 use crate::intake::NumericSettings;
 use crate::layout::{self, LakeColumn};
 use crate::plan::{SourceShape, TablePlan};
+use crate::status::TableState;
 
 /// A table of the plan with its control row, and the shape that its lake table must have.
 pub(crate) struct Wanted<'a> {
@@ -141,8 +142,12 @@ pub(crate) fn stored_shape(row: &TableRow) -> Result<SourceShape, FeederError> {
 /// Rule 17: a table or view of that name which is not recorded as ours is somebody else's.
 fn refuse_foreign(lake: &Lake, row: &TableRow) -> Result<(), FeederError> {
     let view = current_view::view_name(&row.target_table);
-    let names = [row.target_table.as_str(), view.as_str()];
-    for name in names {
+    // The view of a table of ours that was dropped is ours too.
+    let names = [
+        Some(row.target_table.as_str()),
+        row.lake_table_id.is_none().then_some(view.as_str()),
+    ];
+    for name in names.into_iter().flatten() {
         let schema = row.target_schema.as_str();
         if lake.find_table(schema, name).is_some() || lake.find_view(schema, name).is_some() {
             return Err(FeederError::permanent(
@@ -161,8 +166,8 @@ fn refuse_foreign(lake: &Lake, row: &TableRow) -> Result<(), FeederError> {
 fn type_changed(
     row: &TableRow,
     column: &str,
-    lake: &ducklake_catalog::LakeType,
-    source: &ducklake_catalog::LakeType,
+    lake: &LakeType,
+    source: &LakeType,
 ) -> FeederError {
     FeederError::permanent(
         FeederErrorKind::Catalog,
@@ -174,44 +179,69 @@ fn type_changed(
     .with_remedy("feed the table into another target_table, or exclude the column")
 }
 
-/// What the file writers need to know of a lake table; `None` when the lake has it no more.
+/// Tables that are fed into a lake table which somebody dropped.
+pub(crate) fn dropped<'a>(
+    lake: &'a Lake,
+    rows: &'a [TableRow],
+) -> impl Iterator<Item = &'a TableRow> {
+    rows.iter().filter(|row| {
+        row.state == TableState::Streaming
+            && row
+                .lake_table_id
+                .is_none_or(|id| lake.table(TableId::new(id)).is_none())
+    })
+}
+
+/// What the file writers need to know of a lake table. One that is gone, of a table in state `error`, is described
+/// as it would be made: nothing is written to it.
 pub(crate) fn describe(
     lake: &Lake,
     row: &TableRow,
     shape: &SourceShape,
     numeric: &NumericSettings,
-) -> Result<Option<LakeTable>, FeederError> {
+) -> Result<LakeTable, FeederError> {
     let target = format!("{}.{}", row.target_schema, row.target_table);
-    let Some(table) = row
-        .lake_table_id
-        .and_then(|id| lake.table(TableId::new(id)))
-    else {
-        return Ok(None);
-    };
-    let columns: Vec<LakeColumn> = table
-        .columns
-        .iter()
-        .map(|column| {
-            let ids = column.ids();
-            Ok(LakeColumn {
-                name: column.name.clone(),
-                lake_type: column.ty.clone(),
-                field_id: field_id(ids.id.get())?,
-                element_id: ids.element().map(|id| field_id(id.get())).transpose()?,
-            })
-        })
-        .collect::<Result<_, FeederError>>()?;
+    let id = TableId::new(row.lake_table_id.unwrap_or_default());
     let source_columns = shape.source_columns(numeric);
+    let (columns, directory) = match lake.table(id) {
+        Some(table) => {
+            let columns = table
+                .columns
+                .iter()
+                .map(|column| lake_column(&column.name, &column.ty, &column.ids()))
+                .collect::<Result<Vec<_>, _>>()?;
+            (columns, table.path.clone())
+        }
+        None => {
+            let definition = TableDef::new(&row.target_table, layout::column_defs(&source_columns));
+            let columns = definition
+                .columns
+                .iter()
+                .zip(definition.column_ids())
+                .map(|(column, ids)| lake_column(&column.name, &column.ty, &ids))
+                .collect::<Result<Vec<_>, _>>()?;
+            (columns, String::new())
+        }
+    };
     let schema = layout::file_schema(&target, &columns, &source_columns)?;
-    Ok(Some(LakeTable {
+    Ok(LakeTable {
         source_oid: row.source_oid,
         source: format!("{}.{}", row.source_schema, row.source_table),
         target,
-        table_id: table.id,
-        directory: table.path.trim_end_matches('/').to_owned(),
+        table_id: id,
+        directory: directory.trim_end_matches('/').to_owned(),
         schema,
         columns,
-    }))
+    })
+}
+
+fn lake_column(name: &str, ty: &LakeType, ids: &ColumnIds) -> Result<LakeColumn, FeederError> {
+    Ok(LakeColumn {
+        name: name.to_owned(),
+        lake_type: ty.clone(),
+        field_id: field_id(ids.id.get())?,
+        element_id: ids.element().map(|id| field_id(id.get())).transpose()?,
+    })
 }
 
 fn field_id(id: i64) -> Result<i32, FeederError> {

@@ -1,7 +1,7 @@
 //! What is to be done with each selected source table, and what speaks against it.
 
 use cdc_source::tables::{Generated, Persistence};
-use cdc_source::{KeyInfo, PublishedTable, TableInfo};
+use cdc_source::{PublishedTable, TableInfo};
 use pgoutput::ReplicaIdentity;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,9 @@ use crate::intake::NumericSettings;
 use crate::layout::SourceColumn;
 use crate::select::{self, Selection};
 use crate::types;
+
+mod identity;
+mod row_filter;
 
 /// A selected table with everything that follows from its definition.
 #[derive(Clone, Debug)]
@@ -83,7 +86,7 @@ impl TablePlan {
                 type_modifier: column.type_modifier,
             })
             .collect();
-        let (key, keyless) = identity(&info);
+        let (key, keyless) = identity::of(&info);
         let numeric = NumericSettings {
             default: config.source.numeric,
             columns: selection.numeric.clone(),
@@ -216,17 +219,15 @@ impl TablePlan {
         } else {
             ""
         };
-        Some(
-            failed(
-                format!("{table} has no replica identity{seen}: publishing its updates would make them fail at the source"),
-                format!("give it a primary key or REPLICA IDENTITY FULL, leave it out with enabled = false, or feed its inserts alone with keyless = \"inserts\" ({table})"),
-            )
-            .with_sql(format!(
-                "ALTER TABLE {}.{} REPLICA IDENTITY FULL;",
-                cdc_source::quote_ident(&self.selection.schema),
-                cdc_source::quote_ident(&self.selection.name)
-            )),
+        let mut finding = failed(
+            format!("{table} has no replica identity{seen}: publishing its updates would make them fail at the source"),
+            format!("give it{} a primary key or REPLICA IDENTITY FULL, leave it out with enabled = false, or feed its inserts alone with keyless = \"inserts\" ({table})", self.and_partitions()),
         )
+        .with_sql(self.identity_sql("FULL"));
+        if config.source.keyless == KeylessPolicy::Auto {
+            finding = finding.of_new_table(self.info.id.oid);
+        }
+        Some(finding)
     }
 
     fn column_findings(&self, failed: &impl Fn(String, String) -> Finding) -> Vec<Finding> {
@@ -262,118 +263,6 @@ impl TablePlan {
         }
         findings
     }
-
-    /// Column lists and row filters that would make the source's own updates fail (rule 12).
-    fn identity_findings(&self, failed: &impl Fn(String, String) -> Finding) -> Vec<Finding> {
-        let table = self.source();
-        let mut findings = Vec::new();
-        if self.keyless {
-            return findings;
-        }
-        let mut identities = self.identities();
-        let full = |identity| identity == ReplicaIdentity::Full;
-        if !self.selection.exclude_columns.is_empty() && identities.clone().any(full) {
-            findings.push(failed(
-                format!("{table} has REPLICA IDENTITY FULL, which covers all columns: with exclude_columns its updates would fail at the source"),
-                "take exclude_columns out, or give the table a primary key and REPLICA IDENTITY DEFAULT".to_owned(),
-            ));
-        }
-        if let Some(filter) = &self.selection.row_filter
-            && !identities.all(full)
-            && let Some(column) = self.info.columns.iter().find(|column| {
-                !self.shape.key.contains(&column.name) && mentions(filter, &column.name)
-            })
-        {
-            findings.push(
-                failed(
-                    format!(
-                        "{table}: row_filter uses column {:?}, which is not part of the replica identity: updates would fail at the source",
-                        column.name
-                    ),
-                    "filter by columns of the key, or give the table REPLICA IDENTITY FULL".to_owned(),
-                )
-                .with_sql(format!(
-                    "ALTER TABLE {}.{} REPLICA IDENTITY FULL;",
-                    cdc_source::quote_ident(&self.selection.schema),
-                    cdc_source::quote_ident(&self.selection.name)
-                )),
-            );
-        }
-        findings
-    }
-
-    /// The identities that count when a row changes: of the partitions, if there are any.
-    fn identities(&self) -> impl Iterator<Item = ReplicaIdentity> + Clone {
-        let own = self
-            .info
-            .leaves
-            .is_empty()
-            .then_some(self.info.replica_identity);
-        let leaves = self.info.leaves.iter().map(|leaf| leaf.replica_identity);
-        own.into_iter().chain(leaves)
-    }
-}
-
-/// The view's key (rule 10), and whether the server would refuse updates of the table if they were published
-/// (rule 12).
-fn identity(info: &TableInfo) -> (Vec<String>, bool) {
-    let primary = info.primary_key.as_ref().filter(|key| !key.deferrable);
-    let index = info.identity_index.as_ref();
-    let names = |key: Option<&KeyInfo>| key.map(|key| key.columns.clone()).unwrap_or_default();
-    let (key, usable) = match info.replica_identity {
-        ReplicaIdentity::Default => (names(primary), primary.is_some()),
-        ReplicaIdentity::Index => (names(index), index.is_some()),
-        ReplicaIdentity::Full => (names(primary), true),
-        ReplicaIdentity::Nothing => (Vec::new(), false),
-    };
-    if info.leaves.is_empty() || !usable {
-        return (key, !usable);
-    }
-    // A partition has the primary key of its root, and an identity of its own.
-    let leaves = || info.leaves.iter().map(|leaf| leaf.replica_identity);
-    let usable = leaves().all(|identity| match identity {
-        ReplicaIdentity::Default => primary.is_some(),
-        ReplicaIdentity::Index | ReplicaIdentity::Full => true,
-        ReplicaIdentity::Nothing => false,
-    });
-    let key = if leaves().any(|identity| identity == ReplicaIdentity::Index) {
-        Vec::new()
-    } else {
-        names(primary)
-    };
-    (key, !usable)
-}
-
-/// Whether an SQL condition names a column, as far as that can be told without parsing it.
-fn mentions(condition: &str, column: &str) -> bool {
-    let mut rest = condition;
-    while let Some(first) = rest.chars().next() {
-        let (token, after) = match first {
-            '\'' | '"' => {
-                let inner = rest.get(1..).unwrap_or_default();
-                let (quoted, after) = inner.split_once(first).unwrap_or((inner, ""));
-                ((first == '"').then(|| quoted.to_owned()), after)
-            }
-            _ if first.is_alphabetic() || first == '_' => {
-                let end = rest
-                    .find(|c: char| !c.is_alphanumeric() && c != '_' && c != '$')
-                    .unwrap_or(rest.len());
-                let (word, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
-                (Some(word.to_lowercase()), after)
-            }
-            // A cast names a type.
-            ':' => {
-                let after = rest.trim_start_matches(':').trim_start();
-                (None, after.trim_start_matches(char::is_alphanumeric))
-            }
-            _ => (None, rest.get(first.len_utf8()..).unwrap_or_default()),
-        };
-        if token.is_some_and(|token| token == column) {
-            return true;
-        }
-        rest = after;
-    }
-    false
 }
 
 #[cfg(test)]

@@ -1,15 +1,20 @@
 //! The publications: what they should hold, what they hold, and whether they changed behind our back (rule 4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_source::publication::{self, PublicationDifference, WantedPublication};
-use cdc_source::{Connection, Publication, PublicationName, PublishActions};
+use cdc_source::{Connection, Publication, PublicationName, PublishActions, PublishedTable};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Finding;
 use crate::config::FeederConfig;
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::plan::TablePlan;
+
+use given::Given;
+
+mod given;
+mod row_filter;
 
 /// The publication of tables whose updates cannot be published (rule 12).
 pub(crate) fn insert_only_name(config: &FeederConfig) -> Result<PublicationName, FeederError> {
@@ -179,79 +184,65 @@ pub(crate) fn wanted(
 }
 
 /// What of the publications cannot be used or mended as it is.
-pub(crate) fn findings(
+pub(crate) async fn findings(
     config: &FeederConfig,
-    connection: &Connection,
+    connection: &mut Connection,
     plans: &[TablePlan],
     found: &[Publication],
 ) -> Result<Vec<Finding>, FeederError> {
-    let mut findings = Vec::new();
-    for wanted in wanted(config, plans)? {
-        let existing = found
-            .iter()
-            .find(|publication| publication.name == wanted.name);
-        for difference in publication::diff(&wanted, existing) {
-            if tolerable(config, &difference, found) {
-                continue;
-            }
-            let mut finding = Finding::failed(
-                format!("publication {}", wanted.name.as_str()),
-                FeederErrorKind::Source,
-                difference.to_string(),
-                if config.source.manage_publication {
-                    "drop it, or name another one as source.publication".to_owned()
-                } else {
-                    "ask its owner to change it; duckfeeder does not, since manage_publication = false".to_owned()
-                },
-            );
-            if existing.is_none() {
-                finding = finding.with_sql(
-                    publication::render_create(connection, &wanted).map_err(from_source)? + ";",
-                );
-            }
-            findings.push(finding);
-        }
+    let mut findings = row_filter::unreadable(connection, plans).await?;
+    if !findings.is_empty() {
+        return Ok(findings);
     }
-    Ok(findings)
-}
-
-/// Differences that are mended at start, or that do no harm.
-fn tolerable(
-    config: &FeederConfig,
-    difference: &PublicationDifference,
-    found: &[Publication],
-) -> bool {
-    use PublicationDifference as D;
+    let wanted = wanted(config, plans)?;
     if config.source.manage_publication {
-        return matches!(
-            difference,
-            D::Missing { .. }
-                | D::TableMissing { .. }
-                | D::TableUnwanted { .. }
-                | D::Columns { .. }
-                | D::RowFilter { .. }
-        );
-    }
-    match difference {
-        D::TableUnwanted { .. } | D::AllTables { .. } | D::Schema { .. } => true,
-        // A DBA may publish tables without a replica identity in the main publication: their inserts arrive.
-        D::TableMissing { schema, table, .. } => covered(found, schema, table),
-        D::Missing { publication } => {
-            publication.as_str() != config.source.publication.as_str() && !found.is_empty()
+        for wanted in &wanted {
+            let existing = found
+                .iter()
+                .find(|publication| publication.name == wanted.name);
+            findings.extend(
+                publication::diff(wanted, existing)
+                    .iter()
+                    .filter(|difference| !mended(difference))
+                    .map(|difference| {
+                        Finding::failed(
+                            format!("publication {}", wanted.name.as_str()),
+                            FeederErrorKind::Source,
+                            difference.to_string(),
+                            "drop it, or name another one as source.publication".to_owned(),
+                        )
+                    }),
+            );
         }
-        _ => false,
+        return Ok(findings);
     }
+    let tables: Vec<PublishedTable> = plans.iter().map(TablePlan::published).collect();
+    let mut filtered = BTreeSet::new();
+    for publication in found {
+        filtered.extend(row_filter::differing(connection, publication, &tables).await?);
+    }
+    // What to run where a publication is lacking; not to be had for what the server is too old for, which is a finding.
+    let create = wanted
+        .iter()
+        .filter_map(|wanted| {
+            let sql = publication::render_create(connection, wanted).ok()?;
+            Some((wanted.name.as_str().to_owned(), sql + ";"))
+        })
+        .collect();
+    Ok(Given::new(config, found, filtered, create)?.findings(plans))
 }
 
-fn covered(found: &[Publication], schema: &str, table: &str) -> bool {
-    found.iter().any(|publication| {
-        publication.all_tables
-            || publication.schemas.iter().any(|name| name == schema)
-            || publication
-                .tables
-                .iter()
-                .any(|entry| entry.schema == schema && entry.name == table)
-    })
+/// Differences that a start mends.
+fn mended(difference: &PublicationDifference) -> bool {
+    use PublicationDifference as D;
+    matches!(
+        difference,
+        D::Missing { .. }
+            | D::TableMissing { .. }
+            | D::TableUnwanted { .. }
+            | D::Columns { .. }
+            | D::RowFilter { .. }
+    )
 }
 
 /// Makes the publications what they should be. Returns the source names of tables that were put in or replaced:
@@ -267,7 +258,7 @@ pub(crate) async fn reconcile(
         let existing = found
             .iter()
             .find(|publication| publication.name == wanted.name);
-        if existing.is_none() {
+        let Some(existing) = existing else {
             publication::create(connection, wanted)
                 .await
                 .map_err(from_source)?;
@@ -283,22 +274,31 @@ pub(crate) async fn reconcile(
                     .map(|table| (table.schema.clone(), table.name.clone())),
             );
             continue;
-        }
-        let mut remove = Vec::new();
-        let mut add = Vec::new();
-        for difference in publication::diff(wanted, existing) {
+        };
+        let mut remove = BTreeSet::new();
+        let mut add = BTreeSet::new();
+        for difference in publication::diff(wanted, Some(existing)) {
             match difference {
-                D::TableMissing { schema, table, .. } => add.push((schema, table)),
-                D::TableUnwanted { schema, table, .. } => remove.push((schema, table)),
-                D::Columns { schema, table, .. } | D::RowFilter { schema, table, .. }
-                    if !add.contains(&(schema.clone(), table.clone())) =>
-                {
-                    remove.push((schema.clone(), table.clone()));
-                    add.push((schema, table));
+                D::TableMissing { schema, table, .. } => {
+                    add.insert((schema, table));
+                }
+                D::TableUnwanted { schema, table, .. } => {
+                    remove.insert((schema, table));
+                }
+                D::Columns { schema, table, .. } | D::RowFilter { schema, table, .. } => {
+                    remove.insert((schema.clone(), table.clone()));
+                    add.insert((schema, table));
                 }
                 _ => {}
             }
         }
+        for (_, schema, table) in
+            row_filter::differing(connection, existing, &wanted.tables).await?
+        {
+            remove.insert((schema.clone(), table.clone()));
+            add.insert((schema, table));
+        }
+        let remove: Vec<_> = remove.into_iter().collect();
         publication::drop_tables(connection, &wanted.name, &remove)
             .await
             .map_err(from_source)?;
@@ -320,6 +320,20 @@ pub(crate) async fn reconcile(
             );
         }
         added.extend(add);
+    }
+    // The one for inserts, when it has no table any more: the lists of both must not differ.
+    for publication in found {
+        if wanted.iter().any(|wanted| wanted.name == publication.name) {
+            continue;
+        }
+        let tables: Vec<_> = publication
+            .tables
+            .iter()
+            .map(|table| (table.schema.clone(), table.name.clone()))
+            .collect();
+        publication::drop_tables(connection, &publication.name, &tables)
+            .await
+            .map_err(from_source)?;
     }
     Ok(added)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::check::SourceInspection;
-use crate::config::{BackfillMode, FeederConfig};
+use crate::config::BackfillMode;
 use crate::control::{Control, FeederRow, Fence, NewTable, TableRow, TableTransition};
 use crate::error::{FeederError, FeederErrorKind};
 use crate::intake::FedTable;
@@ -129,7 +129,6 @@ pub(crate) fn wanted_shapes<'a>(
 }
 
 pub(crate) fn fed_tables(
-    config: &FeederConfig,
     lake: &ducklake_catalog::Lake,
     plans: &[TablePlan],
     rows: &[TableRow],
@@ -145,21 +144,7 @@ pub(crate) fn fed_tables(
         if let Some(error) = &row.error {
             errors.insert(oid, error.reason.clone());
         }
-        let Some(table) = lake_tables::describe(lake, row, &shape, &plan.numeric)? else {
-            return Err(FeederError::permanent(
-                FeederErrorKind::Catalog,
-                format!(
-                    "lake table {}, which {} is fed into, was dropped",
-                    plan.target(),
-                    plan.source()
-                ),
-            )
-            .with_remedy(format!(
-                "`duckfeeder resync {}` makes it anew and copies the table (feeder {})",
-                plan.source(),
-                config.name
-            )));
-        };
+        let table = lake_tables::describe(lake, row, &shape, &plan.numeric)?;
         fed.push(FedTable {
             columns: shape.source_columns(&plan.numeric),
             excluded: plan.selection.exclude_columns.clone(),

@@ -14,7 +14,7 @@ use storage::Storage;
 use crate::backfill::CopySnapshot;
 use crate::check::{self, SourceInspection};
 use crate::config::FeederConfig;
-use crate::control::{Control, FeederRow, Fence, TableRow, migrations};
+use crate::control::{Control, FeederRow, Fence, TableRow, TableTransition, migrations};
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
 use crate::intake::FedTable;
 use crate::publish::{self, Published};
@@ -48,8 +48,10 @@ pub(crate) async fn prepare(
     storage: &Arc<dyn Storage>,
 ) -> Result<Prepared, FeederError> {
     let mut source = check::source(config).await?;
-    check::require(std::mem::take(&mut source.findings))?;
     let (catalog, findings) = check::catalog(config, &storage.url()).await?;
+    let registered = check::registered(&catalog, config).await?;
+    let given_up = check::give_up(&mut source.findings, &registered);
+    check::require(std::mem::take(&mut source.findings))?;
     check::require(findings)?;
     check::probe(storage.as_ref()).await?;
 
@@ -73,12 +75,15 @@ pub(crate) async fn prepare(
         Some(row) => stored_publication(row, &control.tables().await?)?,
         None => Published::default(),
     };
-    let lost = lost_tables(&published_before, &source);
+    let mut lost = lost_tables(&published_before, &source);
+    lost.extend(given_up);
     let added = alter_publications(config, &mut source).await?;
     let (row, first_snapshot, fresh) = slot::claim(config, &control, &mut source, known).await?;
     let fence = control.fence(lock, &owner()).await?;
     // Read again under the new generation: what another process committed last counts.
     let row = control.load_feeder().await?.unwrap_or(row);
+
+    let checkpoint = row.checkpoint;
 
     let rows =
         registration::reconcile_tables(&control, &fence, &source, &row, &lost, &added, fresh)
@@ -86,7 +91,18 @@ pub(crate) async fn prepare(
     let wanted = registration::wanted_shapes(&source.plans, &rows)?;
     let lake = lake_tables::ensure(&catalog, config, &fence, row.checkpoint, &wanted).await?;
     let rows = control.tables().await?;
-    let (tables, errors) = registration::fed_tables(config, &lake, &source.plans, &rows)?;
+    let dropped: Vec<TableTransition> = lake_tables::dropped(&lake, &rows)
+        .map(|row| {
+            let reason = format!(
+                "its lake table {}.{} was dropped",
+                row.target_schema, row.target_table
+            );
+            TableTransition::error(row.source_oid, checkpoint, 0, reason)
+        })
+        .collect();
+    control.update_tables(&fence, &dropped).await?;
+    let rows = control.tables().await?;
+    let (tables, errors) = registration::fed_tables(&lake, &source.plans, &rows)?;
 
     let publications = publish::read(&mut source.connection, config).await?;
     let covered: Vec<(u32, String)> = source

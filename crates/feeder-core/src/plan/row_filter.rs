@@ -36,13 +36,18 @@ impl Mentions {
     /// Whether the filter may use what has this name.
     pub(super) fn contain(&self, name: &str) -> bool {
         match self {
-            Self::Words(words) => words.iter().any(|word| {
-                word == name || (word.len() > IDENTIFIER_BYTES && word.starts_with(name))
-            }),
+            Self::Words(words) => words
+                .iter()
+                .any(|word| word == name || (word.len() > IDENTIFIER_BYTES && cut_off(name, word))),
             Self::Text(text) => text.contains(&name.to_lowercase()),
             Self::Anything => true,
         }
     }
+}
+
+/// Whether `name` is what is left of `word`: a character that does not fit goes as a whole.
+fn cut_off(name: &str, word: &str) -> bool {
+    name.len() + 4 > IDENTIFIER_BYTES && word.starts_with(name)
 }
 
 /// The identifiers and keywords of an SQL expression without comments and escapes.
@@ -58,6 +63,9 @@ fn words(filter: &str) -> BTreeSet<String> {
             let (word, after) = quoted(rest);
             words.insert(word);
             rest = after;
+        } else if let Some(after) = rest.strip_prefix("::") {
+            // A cast names a type.
+            rest = after.trim_start().trim_start_matches(is_word);
         } else if is_word(first) {
             let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
             let (word, after) = rest.split_at_checked(end).unwrap_or((rest, ""));
@@ -116,6 +124,8 @@ mod tests {
             ("größe > 1", "größe"),
             ("\"with space\" > 1", "with space"),
             ("x = ''and status = ''", "status"),
+            ("id::int4=status", "status"),
+            ("id::\"status\" > 1", "status"),
         ] {
             assert!(used(filter, name), "{filter} uses {name}");
         }
@@ -128,6 +138,7 @@ mod tests {
             ("\"my status\" = 1", "status"),
             ("x = ' \" status \" '", "status"),
             ("id > 10", "status"),
+            ("id::status > 10 and id :: status is null", "status"),
         ] {
             assert!(!used(filter, name), "{filter} does not use {name}");
         }

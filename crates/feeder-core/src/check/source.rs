@@ -1,0 +1,267 @@
+//! The source: the server, the slot, the tables and the publications.
+
+use cdc_source::server::Route;
+use cdc_source::{
+    Connection, Endpoint, Publication, ServerFacts, SessionKind, SlotInfo, SourceErrorKind,
+    SystemIdentity, server, slot, tables,
+};
+use pgoutput::Oid;
+
+use super::Finding;
+use crate::config::{FeederConfig, NumericMapping};
+use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::plan::TablePlan;
+use crate::{publish, select};
+
+/// The source as it is, and what speaks against feeding it.
+pub(crate) struct SourceInspection {
+    pub(crate) connection: Connection,
+    pub(crate) identity: SystemIdentity,
+    pub(crate) slot: Option<SlotInfo>,
+    pub(crate) plans: Vec<TablePlan>,
+    pub(crate) publications: Vec<Publication>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Looks at the source.
+///
+/// # Errors
+/// Only what keeps it from looking further.
+pub(crate) async fn source(config: &FeederConfig) -> Result<SourceInspection, FeederError> {
+    let look = look(config).await?;
+    Ok(SourceInspection {
+        identity: look.identity.map_err(Finding::into_error)?,
+        connection: look.connection,
+        slot: look.slot,
+        plans: look.plans,
+        publications: look.publications,
+        findings: look.findings,
+    })
+}
+
+/// A [`SourceInspection`] that has no identity when the role may not replicate.
+pub(super) struct Look {
+    connection: Connection,
+    pub(super) identity: Result<SystemIdentity, Finding>,
+    slot: Option<SlotInfo>,
+    plans: Vec<TablePlan>,
+    publications: Vec<Publication>,
+    pub(super) findings: Vec<Finding>,
+}
+
+pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
+    let endpoint = &config.source.endpoint;
+    let mut connection = Connection::connect(endpoint, SessionKind::Sql)
+        .await
+        .map_err(from_source)?;
+    let facts = server::facts(&mut connection).await.map_err(from_source)?;
+    let mut findings = server_findings(&facts);
+    let identity = replication_identity(endpoint, &facts).await?;
+    let slot = slot::inspect(&mut connection, &config.source.slot)
+        .await
+        .map_err(from_source)?;
+    findings.extend(slot.as_ref().and_then(|slot| slot_finding(config, slot)));
+    if slot.is_none() && facts.used_replication_slots >= facts.max_replication_slots {
+        findings.push(Finding::failed(
+            "replication slots".to_owned(),
+            FeederErrorKind::Source,
+            format!(
+                "all {} replication slots are in use",
+                facts.max_replication_slots
+            ),
+            "drop one that nobody needs, or raise max_replication_slots (a restart)".to_owned(),
+        ));
+    }
+
+    let listed = tables::list_tables(&mut connection)
+        .await
+        .map_err(from_source)?;
+    let names: Vec<(String, String)> = listed
+        .iter()
+        .map(|table| (table.schema.clone(), table.name.clone()))
+        .collect();
+    let selections = select::select(config, &names)?;
+    let oids: Vec<Oid> = listed
+        .iter()
+        .filter(|table| {
+            selections
+                .iter()
+                .any(|selection| selection.schema == table.schema && selection.name == table.name)
+        })
+        .map(|table| table.oid)
+        .collect();
+    let infos = tables::describe(&mut connection, &oids)
+        .await
+        .map_err(from_source)?;
+    let mut plans = Vec::new();
+    for selection in selections {
+        let info = infos
+            .iter()
+            .find(|info| info.id.schema == selection.schema && info.id.name == selection.name);
+        if let Some(info) = info {
+            plans.push(TablePlan::new(config, selection, info.clone()));
+        }
+    }
+    for plan in &plans {
+        findings.extend(plan.findings(config));
+        findings.extend(plan.publishing_findings(facts.version.major()));
+    }
+    findings.extend(numeric_finding(&plans));
+    let publications = publish::read(&mut connection, config).await?;
+    findings.extend(publish::findings(config, &mut connection, &plans, &publications).await?);
+    findings.push(Finding::ok(
+        "source",
+        format!("Postgres {}, {} tables to feed", facts.version, plans.len()),
+    ));
+    Ok(Look {
+        connection,
+        identity,
+        slot,
+        plans,
+        publications,
+        findings,
+    })
+}
+
+/// Opens a replication connection, which is the only proof that the role may: managed services grant it by membership in
+/// a role of theirs.
+async fn replication_identity(
+    endpoint: &Endpoint,
+    facts: &ServerFacts,
+) -> Result<Result<SystemIdentity, Finding>, FeederError> {
+    let mut replication = match Connection::connect(endpoint, SessionKind::Replication).await {
+        Ok(replication) => replication,
+        Err(error) if error.kind() == SourceErrorKind::Privilege => {
+            return Ok(Err(may_not_replicate(facts)));
+        }
+        Err(error) => return Err(from_source(error)),
+    };
+    let identity = replication.identify_system().await.map_err(from_source)?;
+    replication.close().await;
+    Ok(Ok(identity))
+}
+
+fn may_not_replicate(facts: &ServerFacts) -> Finding {
+    Finding::failed(
+        "replication privilege".to_owned(),
+        FeederErrorKind::Source,
+        format!("role {} may not replicate", facts.role),
+        "give it the REPLICATION attribute; where a managed service does not let you, make it a member of the service's role for that (rds_replication on RDS and Aurora)".to_owned(),
+    )
+    .with_sql(format!(
+        "ALTER ROLE {} REPLICATION;",
+        cdc_source::quote_ident(&facts.role)
+    ))
+}
+
+fn server_findings(facts: &ServerFacts) -> Vec<Finding> {
+    let failed = |check: &str, message: String, remedy: &str| {
+        Finding::failed(
+            check.to_owned(),
+            FeederErrorKind::Source,
+            message,
+            remedy.to_owned(),
+        )
+    };
+    let mut findings = Vec::new();
+    if facts.version.major() < 14 {
+        findings.push(failed(
+            "source version",
+            format!("the source is Postgres {}", facts.version),
+            "duckfeeder needs Postgres 14 or later",
+        ));
+    }
+    if facts.in_recovery {
+        findings.push(failed(
+            "source role",
+            "the source is a standby in recovery".to_owned(),
+            "point source.url at the primary",
+        ));
+    }
+    if facts.wal_level != "logical" {
+        findings.push(
+            failed(
+                "wal_level",
+                format!("wal_level is {}", facts.wal_level),
+                "set wal_level to logical and restart the source",
+            )
+            .with_sql("ALTER SYSTEM SET wal_level = 'logical';".to_owned()),
+        );
+    }
+    if facts.route == Route::TransactionPooler {
+        findings.push(failed(
+            "direct connection",
+            "a transaction pooler is in front of the source".to_owned(),
+            "use the address of the server itself: replication needs a session of its own",
+        ));
+    }
+    if facts.synchronous_standby_names.contains('*') {
+        findings.push(failed(
+            "synchronous_standby_names",
+            "synchronous_standby_names = '*' makes the source's commits wait for the feeder"
+                .to_owned(),
+            "name the standbys that are meant",
+        ));
+    }
+    if facts.max_slot_wal_keep_size.is_none() {
+        findings.push(Finding::warning(
+            "max_slot_wal_keep_size",
+            "nothing bounds the WAL that a slot retains: a feeder that is down can fill the source's disk".to_owned(),
+            "set max_slot_wal_keep_size to what the disk can spare".to_owned(),
+        ));
+    }
+    findings
+}
+
+fn slot_finding(config: &FeederConfig, slot: &SlotInfo) -> Option<Finding> {
+    let name = config.source.slot.as_str();
+    let failed = |message: String, remedy: &str| {
+        Some(Finding::failed(
+            format!("slot {name}"),
+            FeederErrorKind::Source,
+            message,
+            remedy.to_owned(),
+        ))
+    };
+    let other = "name another one as source.slot";
+    match slot.plugin.as_deref() {
+        Some("pgoutput") => {}
+        plugin => {
+            let plugin = plugin.unwrap_or("no plugin, being physical");
+            return failed(
+                format!("slot {name} belongs to somebody else: it has {plugin}"),
+                other,
+            );
+        }
+    }
+    let database = slot.database.as_deref().unwrap_or_default();
+    if database != config.source.endpoint.database {
+        return failed(format!("slot {name} belongs to database {database}"), other);
+    }
+    if slot.two_phase {
+        return failed(
+            format!("slot {name} is two-phase: a prepared transaction would be lost at a restart"),
+            "drop it and let duckfeeder make its own, or name another one as source.slot",
+        );
+    }
+    None
+}
+
+fn numeric_finding(plans: &[TablePlan]) -> Option<Finding> {
+    let mut columns = Vec::new();
+    for plan in plans {
+        for column in &plan.shape.columns {
+            let unbounded = column.type_oid == 1700 && column.type_modifier < 4;
+            if unbounded && plan.numeric.of(&column.name) == NumericMapping::Varchar {
+                columns.push(format!("{}.{}", plan.source(), column.name));
+            }
+        }
+    }
+    (!columns.is_empty()).then(|| {
+        Finding::warning(
+            "unbounded numeric",
+            format!("stored as text, without loss, where '9' > '10': {}", columns.join(", ")),
+            "set source.numeric or numeric of the column to \"decimal(p,s)\" or \"float64\" to compare them as numbers".to_owned(),
+        )
+    })
+}
