@@ -73,9 +73,10 @@ impl Rig {
     /// The state of a table, as `status` tells it.
     fn state(&self, source: &str) -> Result<String> {
         let status: Value = serde_json::from_str(&self.setup.run(&["status", "--json"])?.stdout)?;
-        let tables = status["tables"].as_array().context("no tables")?;
-        let table = tables.iter().find(|table| table["source"] == source);
-        let state = table.and_then(|table| table["state"].as_str());
+        let tables = status.get("tables").and_then(Value::as_array);
+        let mut tables = tables.context("no tables")?.iter();
+        let table = tables.find(|table| table.get("source").is_some_and(|name| name == source));
+        let state = table.and_then(|table| table.get("state")?.as_str());
         state.map(str::to_owned).context("no such table")
     }
 }
@@ -174,6 +175,21 @@ fn a_row_filter_that_the_server_cannot_read_is_refused() -> Result<()> {
     let rig = with_rule(&["source = \"public.orders\"", "where = \"id >= \""])?;
     rig.source("create table orders (id int primary key)")?;
     rig.expect_refused(&["public.orders", "syntax error"])?;
+    rig.expect_nothing_created()
+}
+
+#[test]
+fn lists_are_refused_where_publications_cannot_have_them() -> Result<()> {
+    let rig = Rig::with_major(14, &Options::default(), |config| {
+        let rule = [
+            "source = \"public.orders\"",
+            "where = \"id > 1\"",
+            "exclude_columns = [\"v\"]",
+        ];
+        ruled(config, &rule)
+    })?;
+    rig.source("create table orders (id int primary key, v text)")?;
+    rig.expect_refused(&["public.orders", "Postgres 15"])?;
     rig.expect_nothing_created()
 }
 

@@ -265,3 +265,71 @@ fn numeric_finding(plans: &[TablePlan]) -> Option<Finding> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cdc_source::ServerVersion;
+
+    /// A server that nothing speaks against, seen by a role that a managed service lets replicate as a member of another.
+    fn facts() -> ServerFacts {
+        ServerFacts {
+            version: ServerVersion::new(160_003),
+            wal_level: "logical".to_owned(),
+            max_replication_slots: 10,
+            used_replication_slots: 0,
+            max_wal_senders: 10,
+            used_wal_senders: 0,
+            max_slot_wal_keep_size: Some(1),
+            in_recovery: false,
+            role: "feeder".to_owned(),
+            is_superuser: false,
+            can_replicate: false,
+            can_create_in_database: true,
+            synchronous_standby_names: String::new(),
+            server_encoding: "UTF8".to_owned(),
+            route: Route::Direct,
+        }
+    }
+
+    fn checks(change: impl FnOnce(&mut ServerFacts)) -> Vec<String> {
+        let mut facts = facts();
+        change(&mut facts);
+        let findings = server_findings(&facts);
+        findings.into_iter().map(|finding| finding.check).collect()
+    }
+
+    #[test]
+    fn the_attribute_of_the_role_alone_forbids_nothing() {
+        assert_eq!(checks(|_| {}), [""; 0]);
+        assert_eq!(
+            may_not_replicate(&facts()).sql.as_deref(),
+            Some("ALTER ROLE \"feeder\" REPLICATION;")
+        );
+    }
+
+    #[test]
+    fn what_the_server_lacks_is_found() {
+        assert_eq!(
+            checks(|facts| facts.version = ServerVersion::new(130_010)),
+            ["source version"]
+        );
+        assert_eq!(checks(|facts| facts.in_recovery = true), ["source role"]);
+        assert_eq!(
+            checks(|facts| "replica".clone_into(&mut facts.wal_level)),
+            ["wal_level"]
+        );
+        assert_eq!(
+            checks(|facts| facts.route = Route::TransactionPooler),
+            ["direct connection"]
+        );
+        assert_eq!(
+            checks(|facts| "*".clone_into(&mut facts.synchronous_standby_names)),
+            ["synchronous_standby_names"]
+        );
+        assert_eq!(
+            checks(|facts| facts.max_slot_wal_keep_size = None),
+            ["max_slot_wal_keep_size"]
+        );
+    }
+}
