@@ -156,6 +156,17 @@ fn current_columns(table: &FedTable, relation: &Relation) -> Result<Vec<SourceCo
             table.identity
         ));
     }
+    if relation.replica_identity == ReplicaIdentity::Default && !table.key.is_empty() {
+        let in_key = relation.columns.iter().filter(|column| column.is_key());
+        let names: Vec<&str> = in_key.map(|column| column.name.as_str()).collect();
+        if names.len() != table.key.len() || !table.key.iter().all(|key| names.contains(&&**key)) {
+            return Err(format!(
+                "its primary key changed from ({}) to ({})",
+                table.key.join(", "),
+                names.join(", ")
+            ));
+        }
+    }
     let mut columns = Vec::with_capacity(table.columns.len());
     for column in &table.columns {
         let Some(found) = relation

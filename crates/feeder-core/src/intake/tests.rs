@@ -382,22 +382,28 @@ fn unchanged_toast_is_filled_from_the_old_row_under_full() {
 
 #[test]
 fn columns_go_by_name_and_excluded_ones_stay_out() {
-    let mut table = fed_table(NOTES, "notes", ReplicaIdentity::Default, &NOTE_COLUMNS);
+    let in_the_lake = [("id", INT4, -1), ("body", TEXT, -1), ("price", INT4, -1)];
+    let on_the_wire = [
+        ("id", INT4, -1),
+        ("price", INT4, -1),
+        ("secret", TEXT, -1),
+        ("body", TEXT, -1),
+    ];
+    let mut table = fed_table(NOTES, "notes", ReplicaIdentity::Default, &in_the_lake);
     table.excluded = vec!["secret".to_owned()];
     let mut feed = Feed::of(vec![table]);
-    let on_the_wire = [("secret", TEXT, -1), ("body", TEXT, -1), ("id", INT4, -1)];
     feed.transaction(
         100,
         110,
         [
             relation(NOTES, ReplicaIdentity::Default, &on_the_wire),
-            insert(NOTES, &[text("hush"), text("hi"), text("1")]),
+            insert(NOTES, &[text("1"), text("5"), text("hush"), text("hi")]),
         ],
     );
     let (tables, _) = feed.seal();
     assert_eq!(
         tables["raw.notes"],
-        [row("insert", 100, 0, &[Some("1"), Some("hi")])]
+        [row("insert", 100, 0, &[Some("1"), Some("hi"), Some("5")])]
     );
 }
 
@@ -907,6 +913,39 @@ fn another_shape_fails_the_table_at_its_first_row() {
     let three = [("id", INT4, -1), ("a", TEXT, -1), ("b", INT8, -1)];
     let moved = [("id", INT4, -1), ("b", INT8, -1), ("a", TEXT, -1)];
     assert_eq!(refused(&three, &moved, default), None);
+}
+
+#[test]
+fn another_primary_key_fails_the_table() {
+    // The tests' relations have their first column as the key.
+    let known = [("id", INT4, -1), ("body", TEXT, -1)];
+    let other = [("body", TEXT, -1), ("id", INT4, -1)];
+    let reason = refused(&known, &other, ReplicaIdentity::Default).unwrap();
+    assert_eq!(reason, "its primary key changed from (id) to (body)");
+}
+
+#[test]
+fn without_a_key_an_update_is_known_by_its_whole_row() {
+    let mut table = fed_table(ORDERS, "orders", ReplicaIdentity::Full, &NOTE_COLUMNS);
+    table.key = Vec::new();
+    let mut feed = Feed::of(vec![table]);
+    let old = OldTuple::Full(tuple(&[text("1"), text("old")]));
+    feed.transaction(
+        200,
+        210,
+        [
+            relation(ORDERS, ReplicaIdentity::Full, &NOTE_COLUMNS),
+            update(ORDERS, Some(old), &[text("1"), Datum::UnchangedToast]),
+        ],
+    );
+    let (tables, _) = feed.seal();
+    assert_eq!(
+        tables["raw.orders"],
+        [
+            row("delete", 200, 0, &[Some("1"), Some("old")]),
+            row("update", 200, 1, &[Some("1"), Some("old")]),
+        ]
+    );
 }
 
 #[test]

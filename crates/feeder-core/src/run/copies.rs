@@ -42,7 +42,7 @@ impl Engine<'_> {
         if let Some(point) = self.finished.iter().map(|copy| copy.point).max() {
             self.intake.coordinator.want(point);
         }
-        if self.round_running || self.next_round.is_none_or(|at| at > now) {
+        if self.round_running || self.next_round.is_some_and(|at| at > now) {
             return Ok(());
         }
         let pending: Vec<u32> = self
@@ -51,11 +51,11 @@ impl Engine<'_> {
             .filter(|(table, _)| table.state == TableState::Pending)
             .map(|(table, _)| table.lake.source_oid)
             .collect();
-        if pending.is_empty() {
-            self.next_round = None;
-            return Ok(());
+        // A deadline that has passed would keep the loop awake.
+        self.next_round = None;
+        if !pending.is_empty() {
+            self.start_round(&pending);
         }
-        self.start_round(&pending);
         Ok(())
     }
 

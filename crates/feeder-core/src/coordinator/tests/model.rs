@@ -134,6 +134,8 @@ struct World {
     wanted: u64,
     stopping: bool,
     last_idle: Option<Instant>,
+    /// Idle checkpoints since the last one that moved far.
+    small_moves: u8,
     // The committer.
     queue: VecDeque<Work>,
     uploaded: Vec<File>,
@@ -199,6 +201,7 @@ impl World {
             wanted: 0,
             stopping: false,
             last_idle: None,
+            small_moves: FOLLOW_UPS,
             queue: VecDeque::new(),
             uploaded: Vec::new(),
             ending: None,
@@ -292,17 +295,33 @@ impl World {
         let buffered = self.intake.coordinator.buffered_bytes();
         assert!(buffered <= bound, "{buffered} bytes are held");
         assert!(self.intake.coordinator.checkpoint().get() <= self.checkpoint);
+        let covered = self.intake.coordinator.covered().get();
+        assert!(
+            self.missing(covered).is_empty(),
+            "covered, and not in the lake"
+        );
     }
 
     fn idle(&mut self, to: Lsn) {
         let from = self.intake.coordinator.checkpoint().get();
+        let far = to.get() >= from + IDLE_BYTES;
         if !self.stopping && self.wanted <= from {
-            assert!(to.get() >= from + (1 << 20), "too small a step for a write");
+            let wait = if far {
+                IDLE_INTERVAL
+            } else {
+                FOLLOW_UP_INTERVAL
+            };
             if let Some(last) = self.last_idle {
                 let rest = self.now.duration_since(last);
-                assert!(rest >= Duration::from_secs(10), "again after {rest:?}");
+                assert!(rest >= wait, "again after {rest:?}");
             }
+            assert!(far || self.small_moves < FOLLOW_UPS, "too small a step");
         }
+        self.small_moves = if far {
+            0
+        } else {
+            self.small_moves.saturating_add(1)
+        };
         self.last_idle = Some(self.now);
         self.intake.coordinator.idle_handed_over(self.now);
         self.submit(Work::Idle(to));
@@ -351,6 +370,7 @@ impl World {
         self.intake.restart(coordinator(checkpoint));
         self.intake.coordinator.want(Lsn::new(self.wanted));
         self.last_idle = None;
+        self.small_moves = FOLLOW_UPS;
         self.connect(too_early);
         self.act();
     }
@@ -533,6 +553,7 @@ impl World {
         self.stopping = false;
         self.wanted = 0;
         self.last_idle = None;
+        self.small_moves = FOLLOW_UPS;
         self.intake = intake(self.checkpoint, self.failed.is_some());
         self.connect(0);
     }
