@@ -266,6 +266,7 @@ fn a_stop_flushes_everything_and_then_is_done() {
     c.committed(to);
     assert!(c.stopped());
     c.keepalive(Lsn::new(1151));
+    assert!(!c.stopped(), "the checkpoint row is behind");
     assert_eq!(c.poll(start), Some(Action::Idle(Lsn::new(1151))));
 }
 

@@ -6,12 +6,30 @@ use crate::check::Severity;
 use crate::config::NumericMapping;
 use crate::testing::{self, NUMERIC, numeric_modifier, selection, table_info};
 
-fn key(columns: &[&str], deferrable: bool) -> Option<KeyInfo> {
-    Some(KeyInfo {
+fn key(columns: &[&str], deferrable: bool) -> KeyInfo {
+    KeyInfo {
         columns: columns.iter().map(|name| (*name).to_owned()).collect(),
         deferrable,
-    })
+    }
 }
+
+/// Identity, primary key, identity index; then the view's key and whether the table counts as keyless.
+type IdentityCase<'a> = (
+    ReplicaIdentity,
+    Option<KeyInfo>,
+    Option<KeyInfo>,
+    &'a [&'a str],
+    bool,
+);
+
+/// Identity and primary key of the root, identities of the partitions; then as above.
+type PartitionCase<'a> = (
+    ReplicaIdentity,
+    Option<KeyInfo>,
+    &'a [ReplicaIdentity],
+    &'a [&'a str],
+    bool,
+);
 
 fn plan(info: TableInfo) -> TablePlan {
     plan_with(info, |_| {})
@@ -67,10 +85,10 @@ fn finding(plan: &TablePlan) -> Finding {
 #[test]
 fn identity_decides_about_key_and_publication() {
     use ReplicaIdentity as I;
-    let primary = || key(&["id"], false);
-    let deferrable = || key(&["id"], true);
-    let index = || key(&["body"], false);
-    let cases: [(I, Option<KeyInfo>, Option<KeyInfo>, &[&str], bool); 10] = [
+    let primary = || Some(key(&["id"], false));
+    let deferrable = || Some(key(&["id"], true));
+    let index = || Some(key(&["body"], false));
+    let cases: [IdentityCase<'_>; 10] = [
         (I::Default, primary(), None, &["id"], false),
         (I::Default, primary(), index(), &["id"], false),
         (I::Default, deferrable(), None, &[], true),
@@ -99,8 +117,8 @@ fn identity_decides_about_key_and_publication() {
 #[test]
 fn the_identity_of_each_partition_counts() {
     use ReplicaIdentity as I;
-    let keyed = || key(&["id"], false);
-    let cases: [(I, Option<KeyInfo>, &[I], &[&str], bool); 8] = [
+    let keyed = || Some(key(&["id"], false));
+    let cases: [PartitionCase<'_>; 8] = [
         (
             I::Default,
             keyed(),
@@ -129,7 +147,7 @@ fn the_identity_of_each_partition_counts() {
         let plan = plan(TableInfo {
             replica_identity,
             primary_key,
-            identity_index: key(&["body"], false),
+            identity_index: Some(key(&["body"], false)),
             leaves: leaves.iter().copied().map(leaf).collect(),
             ..orders()
         });
@@ -345,7 +363,7 @@ fn a_row_filter_must_be_on_the_identity() {
     let filtered = |info, filter: &str| {
         let filter = filter.to_owned();
         findings(&plan_with(info, |selection| {
-            selection.row_filter = Some(filter)
+            selection.row_filter = Some(filter);
         }))
     };
     for filter in [
