@@ -163,12 +163,7 @@ fn refuse_foreign(lake: &Lake, row: &TableRow) -> Result<(), FeederError> {
     Ok(())
 }
 
-fn type_changed(
-    row: &TableRow,
-    column: &str,
-    lake: &LakeType,
-    source: &LakeType,
-) -> FeederError {
+fn type_changed(row: &TableRow, column: &str, lake: &LakeType, source: &LakeType) -> FeederError {
     FeederError::permanent(
         FeederErrorKind::Catalog,
         format!(
