@@ -401,6 +401,114 @@ fn a_row_filter_must_be_on_the_identity() {
 }
 
 #[test]
+fn a_row_filter_must_not_name_the_whole_row() {
+    for filter in ["orders IS NOT NULL", "orders.* IS NOT NULL"] {
+        let finding = finding(&plan_with(orders(), |selection| {
+            selection.row_filter = Some(filter.to_owned());
+        }));
+        assert!(finding.message.contains("whole row"), "{filter}");
+    }
+}
+
+#[test]
+fn the_servers_version_decides_about_lists_and_generated_columns() {
+    let messages = |plan: &TablePlan, major| -> Vec<String> {
+        let findings = plan.publishing_findings(major);
+        findings
+            .into_iter()
+            .map(|finding| finding.message)
+            .collect()
+    };
+    let filtered = plan_with(orders(), |selection| {
+        selection.row_filter = Some("id > 0".to_owned());
+    });
+    assert!(messages(&filtered, 14)[0].contains("need Postgres 15"));
+    assert!(messages(&filtered, 15).is_empty());
+
+    let mut generated = orders();
+    column(&mut generated, 1).generated = Generated::Stored;
+    assert!(messages(&plan(generated.clone()), 18).is_empty());
+    generated.replica_identity = ReplicaIdentity::Full;
+    assert!(messages(&plan(generated.clone()), 17).is_empty());
+    let [found] = plan(generated.clone())
+        .publishing_findings(18)
+        .try_into()
+        .unwrap();
+    assert!(found.message.contains("generated column \"body\""));
+    assert_eq!(
+        found.sql.as_deref(),
+        Some("ALTER TABLE \"public\".\"orders\" REPLICA IDENTITY DEFAULT;")
+    );
+    generated.primary_key = None;
+    let [found] = plan(generated).publishing_findings(18).try_into().unwrap();
+    assert_eq!(found.sql, None, "there is no key to fall back on");
+}
+
+#[test]
+fn a_key_that_is_generated_is_refused() {
+    let mut info = orders();
+    column(&mut info, 0).generated = Generated::Stored;
+    assert!(
+        finding(&plan(info))
+            .message
+            .contains("column \"id\" is generated")
+    );
+}
+
+#[test]
+fn partitions_are_given_their_identity_one_by_one() {
+    let mut partition = leaf(ReplicaIdentity::Default);
+    partition.id.name = "orders_2026".to_owned();
+    let mut partitioned = |identity| {
+        partition.replica_identity = identity;
+        plan(TableInfo {
+            replica_identity: ReplicaIdentity::Full,
+            primary_key: None,
+            updates: 1,
+            leaves: vec![partition.clone()],
+            ..orders()
+        })
+    };
+    let refused = finding(&partitioned(ReplicaIdentity::Default));
+    assert_eq!(
+        refused.sql.as_deref(),
+        Some(
+            "ALTER TABLE \"public\".\"orders\" REPLICA IDENTITY FULL;\nALTER TABLE \"public\".\"orders_2026\" REPLICA IDENTITY FULL;"
+        )
+    );
+    let full = partitioned(ReplicaIdentity::Full);
+    assert!(findings(&full).is_empty());
+    let [warned] = full.publishing_findings(18).try_into().unwrap();
+    assert_eq!(warned.severity, Severity::Warning);
+    assert!(warned.message.contains("new partition"));
+}
+
+#[test]
+fn a_table_that_is_fed_already_is_given_up_instead() {
+    let updated = plan(TableInfo {
+        primary_key: None,
+        updates: 1,
+        ..orders()
+    });
+    let given_up = |policy, registered: &[u32]| {
+        let mut findings = findings_under(&updated, policy);
+        let registered = registered.iter().copied().collect();
+        let given_up = crate::check::give_up(&mut findings, &registered);
+        let [finding] = findings.try_into().unwrap();
+        assert_eq!(finding.severity == Severity::Warning, !given_up.is_empty());
+        given_up
+    };
+    assert!(given_up(KeylessPolicy::Auto, &[8]).is_empty());
+    let reasons = given_up(KeylessPolicy::Auto, &[7, 8]);
+    assert!(reasons[&7].contains("REPLICA IDENTITY FULL"), "{reasons:?}");
+    assert_eq!(reasons.len(), 1);
+    assert!(
+        given_up(KeylessPolicy::Refuse, &[7]).is_empty(),
+        "it was asked for"
+    );
+}
+
+#[test]
 fn a_shape_is_read_back() {
     let shape = plan(orders()).shape;
     let text = serde_json::to_string(&shape).unwrap();
