@@ -198,25 +198,22 @@ pub(crate) fn describe(
     let target = format!("{}.{}", row.target_schema, row.target_table);
     let id = TableId::new(row.lake_table_id.unwrap_or_default());
     let source_columns = shape.source_columns(numeric);
-    let (columns, directory) = match lake.table(id) {
-        Some(table) => {
-            let columns = table
-                .columns
-                .iter()
-                .map(|column| lake_column(&column.name, &column.ty, &column.ids()))
-                .collect::<Result<Vec<_>, _>>()?;
-            (columns, table.path.clone())
-        }
-        None => {
-            let definition = TableDef::new(&row.target_table, layout::column_defs(&source_columns));
-            let columns = definition
-                .columns
-                .iter()
-                .zip(definition.column_ids())
-                .map(|(column, ids)| lake_column(&column.name, &column.ty, &ids))
-                .collect::<Result<Vec<_>, _>>()?;
-            (columns, String::new())
-        }
+    let (columns, directory) = if let Some(table) = lake.table(id) {
+        let columns = table
+            .columns
+            .iter()
+            .map(|column| lake_column(&column.name, &column.ty, &column.ids()))
+            .collect::<Result<Vec<_>, _>>()?;
+        (columns, table.path.clone())
+    } else {
+        let definition = TableDef::new(&row.target_table, layout::column_defs(&source_columns));
+        let columns = definition
+            .columns
+            .iter()
+            .zip(definition.column_ids())
+            .map(|(column, ids)| lake_column(&column.name, &column.ty, &ids))
+            .collect::<Result<Vec<_>, _>>()?;
+        (columns, String::new())
     };
     let schema = layout::file_schema(&target, &columns, &source_columns)?;
     Ok(LakeTable {
