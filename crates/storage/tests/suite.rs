@@ -94,7 +94,7 @@ impl Flawed {
             return Err(StorageError::new(kind, operation, path.as_str()));
         }
         // As long as a slow store would take: everybody else writes meanwhile.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
         self.inner.delete(path).await
     }
 
@@ -126,6 +126,10 @@ impl Storage for Flawed {
         }
         if self.has(Flaw::PutsRace) {
             self.make_way(path, Operation::Put).await?;
+        }
+        if self.has(Flaw::CompletesRace) {
+            // Lands between another writer's look and its act.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         if self.has(Flaw::PutShowsAPart) && payload.len() > 1_000_000 {
             self.inner
