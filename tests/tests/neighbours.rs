@@ -1,9 +1,13 @@
 //! Others write to the same lake, and maintain it, while the feeder feeds.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 use duckfeeder_tests::bank::{Bank, TABLES};
 
-use crate::rig::{Rig, SOURCE, seed, size};
+use crate::rig::{CATALOG, Rig, SOURCE, seed, size, wait};
 
 #[test]
 fn duckdb_writes_and_maintains_the_lake_beside_the_feeder() -> Result<()> {
@@ -67,4 +71,42 @@ fn small_files_are_merged_beside_a_running_feeder() -> Result<()> {
     rig.source("update t set v = 'w'")?;
     rig.wait_until_equal(&mut feeder, &["t"])?;
     feeder.terminate()
+}
+
+fn data_files(rig: &Rig) -> Result<BTreeSet<PathBuf>> {
+    let directory = rig.setup.lake_dir().join("raw").join("t");
+    let mut files = BTreeSet::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "parquet") {
+            files.insert(path);
+        }
+    }
+    Ok(files)
+}
+
+#[test]
+fn a_file_that_is_cleaned_away_before_its_commit_is_made_again() -> Result<()> {
+    let rig = Rig::new()?;
+    rig.source("create table t (id int primary key, v text); insert into t values (0, 'copied')")?;
+    let mut feeder = rig.stream(&["t"])?;
+    let mut db = rig.lake.open()?;
+    db.execute("call lake.set_option('delete_older_than', '1 second')")?;
+    let before = data_files(&rig)?;
+    // Holds back the commit of the next epoch, after its upload.
+    let mut holder = rig.pg.connect(CATALOG)?;
+    holder.batch_execute("begin; lock table ducklake_snapshot in exclusive mode")?;
+    rig.source("insert into t select id, 'streamed' from generate_series(1, 1000) id")?;
+    let uploaded = wait("the epoch is uploaded", || {
+        Ok(data_files(&rig)?.difference(&before).next().cloned())
+    })?;
+    let mut cleaner = rig.lake.open()?;
+    wait("DuckDB deletes the uncommitted file", || {
+        cleaner.execute("call ducklake_delete_orphaned_files('lake')")?;
+        Ok((!uploaded.exists()).then_some(()))
+    })?;
+    holder.batch_execute("commit")?;
+    rig.wait_until_equal(&mut feeder, &["t"])?;
+    feeder.terminate()?;
+    rig.oracle()?.check_all(&["t"])
 }

@@ -12,7 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use ducklake_catalog::{Catalog, CatalogErrorKind, ChangeSet, TableRef};
+use async_trait::async_trait;
+use ducklake_catalog::sqlx::PgConnection;
+use ducklake_catalog::{
+    Catalog, CatalogErrorKind, ChangeSet, CommitHook, CommittedSnapshot, HookError, TableRef,
+};
 use parquet_writer::EncodeOptions;
 use pgoutput::Lsn;
 use storage::{ObjectPath, Storage, StorageErrorKind};
@@ -20,9 +24,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::control::{Control, EpochHook, Fence, Resolution, TableTransition};
+use crate::control::{Control, ControlError, EpochHook, Fence, Resolution, TableTransition};
 use crate::epoch::{CopiedTable, EpochEnd, Part, Report, TableBatch, Work};
-use crate::error::{FeederError, FeederErrorKind, from_catalog, from_storage};
+use crate::error::{FeederError, FeederErrorKind, control_error, from_catalog, from_storage};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::retry::Backoff;
 
@@ -319,9 +323,8 @@ impl Committer {
     }
 
     async fn try_commit(&self, commit: &Commit<'_>) -> Result<i64, CommitFailure> {
-        let grace = self.check_files(commit.files).await?;
         let attempt = Uuid::now_v7();
-        let mut hook = EpochHook::new(
+        let epoch = EpochHook::new(
             &self.fence,
             attempt,
             self.checkpoint,
@@ -334,16 +337,24 @@ impl Committer {
                 .map(|file| file.object_path.clone())
                 .collect(),
         );
+        let mut hook = FilesHook {
+            epoch,
+            files: commit.files,
+            storage: self.storage.as_ref(),
+        };
         let changes = self.change_set(commit);
         let snapshot = match self.catalog.commit(&changes, &mut hook).await {
-            Ok(committed) => committed.id.get(),
+            Ok(committed) => {
+                self.verify_after_commit(commit.files, committed.file_deletion_grace)
+                    .await;
+                committed.id.get()
+            }
             Err(error) if error.commit_outcome_unknown() => {
                 tracing::warn!(error = %error, "the answer to COMMIT is lost; reading the checkpoint row");
                 self.resolve(attempt, error).await?
             }
             Err(error) => return Err(classify(commit, error)),
         };
-        self.verify_after_commit(commit.files, grace).await;
         Ok(snapshot)
     }
 
@@ -398,42 +409,6 @@ impl Committer {
         changes
     }
 
-    /// Rule 16: files that waited long, or that a lake with a short grace period may have lost, are looked at first.
-    async fn check_files(&self, files: &[UploadedFile]) -> Result<Duration, CommitFailure> {
-        let grace = self
-            .catalog
-            .file_deletion_grace()
-            .await
-            .map_err(|error| CommitFailure::Other(from_catalog(error)))?;
-        if grace < SAFE_DELETE_OLDER_THAN {
-            tracing::warn!(
-                delete_older_than_seconds = grace.as_secs(),
-                "the lake's delete_older_than is below one day: CHECKPOINT may delete files before they are committed"
-            );
-        }
-        let limit = UNCOMMITTED_FILE_AGE.min(grace / 2);
-        for file in files
-            .iter()
-            .filter(|file| file.uploaded_at.elapsed() >= limit)
-        {
-            self.head(file).await?;
-        }
-        Ok(grace)
-    }
-
-    async fn head(&self, file: &UploadedFile) -> Result<(), CommitFailure> {
-        let other = |error| CommitFailure::Other(from_storage(error));
-        let path = ObjectPath::parse(&file.object_path).map_err(other)?;
-        match self.storage.head(&path).await {
-            Ok(meta) if meta.size == file.data.file_size_bytes => Ok(()),
-            Ok(_) => Err(CommitFailure::Lost(lost_file(file))),
-            Err(error) if error.kind() == StorageErrorKind::NotFound => {
-                Err(CommitFailure::Lost(lost_file(file)))
-            }
-            Err(error) => Err(other(error)),
-        }
-    }
-
     /// With a dangerously short grace period a cleaner may have listed the files before the commit and delete them
     /// after it; that cannot be prevented from here, but it must not stay unnoticed.
     async fn verify_after_commit(&self, files: &[UploadedFile], grace: Duration) {
@@ -441,7 +416,7 @@ impl Committer {
             return;
         }
         for file in files {
-            if let Err(CommitFailure::Lost(error)) = self.head(file).await {
+            if let Err(FileError::Lost(error)) = head(self.storage.as_ref(), file).await {
                 tracing::error!(table = %file.table.source, error = %error, "a committed file is gone; resync the table");
             }
         }
@@ -473,6 +448,17 @@ impl Committer {
 }
 
 fn classify(commit: &Commit<'_>, error: ducklake_catalog::CatalogError) -> CommitFailure {
+    // The same commit can never succeed; beginning again at the checkpoint can.
+    let cause = std::error::Error::source(&error);
+    if let Some(FileError::Lost(lost)) = cause.and_then(|cause| cause.downcast_ref()) {
+        return CommitFailure::Lost(transient(lost).with_remedy(LOST_FILE_REMEDY));
+    }
+    if matches!(
+        control_error(&error),
+        Some(ControlError::CheckpointMoved { .. } | ControlError::FilesClaimed { .. })
+    ) {
+        return CommitFailure::Lost(from_catalog(error));
+    }
     if *error.kind() == CatalogErrorKind::TableChanged {
         let table = commit
             .files
@@ -495,13 +481,74 @@ fn transient(error: &FeederError) -> FeederError {
     FeederError::transient(error.kind(), error.to_string())
 }
 
-/// Its rows are still in the WAL: the session starts again from the checkpoint.
-fn lost_file(file: &UploadedFile) -> FeederError {
-    FeederError::transient(
-        FeederErrorKind::Storage,
-        format!("{} disappeared from the store before its commit", file.object_path),
-    )
-    .with_remedy("raise the lake's delete_older_than to two days or more; nothing is lost, the rows are sent again")
+/// What an operator can do about files that are cleaned away. Their rows are still in the WAL.
+const LOST_FILE_REMEDY: &str = "raise the lake's delete_older_than to two days or more; nothing is lost, the rows are sent again";
+
+/// Why a file cannot be committed now.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    /// It is not what was uploaded, or not there any more.
+    #[error("{0}")]
+    Lost(FeederError),
+    #[error("{0}")]
+    Store(FeederError),
+}
+
+/// The feeder's part of a commit, and a last look at its files: somebody may have cleaned them away while the commit
+/// waited for its lock (rule 16).
+struct FilesHook<'a> {
+    epoch: EpochHook,
+    files: &'a [UploadedFile],
+    storage: &'a dyn Storage,
+}
+
+#[async_trait]
+impl CommitHook for FilesHook<'_> {
+    async fn before_lock(&mut self, tx: &mut PgConnection) -> Result<(), HookError> {
+        self.epoch.before_lock(tx).await
+    }
+
+    async fn before_commit(
+        &mut self,
+        tx: &mut PgConnection,
+        snapshot: &CommittedSnapshot,
+    ) -> Result<(), HookError> {
+        self.epoch.before_commit(tx, snapshot).await?;
+        let grace = snapshot.file_deletion_grace;
+        if grace < SAFE_DELETE_OLDER_THAN {
+            tracing::warn!(
+                delete_older_than_seconds = grace.as_secs(),
+                "the lake's delete_older_than is below one day: CHECKPOINT may delete files before they are committed"
+            );
+        }
+        let limit = UNCOMMITTED_FILE_AGE.min(grace / 2);
+        for file in self.files {
+            if file.uploaded_at.elapsed() >= limit {
+                head(self.storage, file).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn head(storage: &dyn Storage, file: &UploadedFile) -> Result<(), FileError> {
+    let lost = || {
+        FileError::Lost(FeederError::transient(
+            FeederErrorKind::Storage,
+            format!(
+                "{} disappeared from the store before its commit",
+                file.object_path
+            ),
+        ))
+    };
+    let store = |error| FileError::Store(from_storage(error));
+    let path = ObjectPath::parse(&file.object_path).map_err(store)?;
+    match storage.head(&path).await {
+        Ok(meta) if meta.size == file.data.file_size_bytes => Ok(()),
+        Ok(_) => Err(lost()),
+        Err(error) if error.kind() == StorageErrorKind::NotFound => Err(lost()),
+        Err(error) => Err(store(error)),
+    }
 }
 
 async fn tell(reports: &mpsc::Sender<Report>, report: Report) -> Result<(), FeederError> {
