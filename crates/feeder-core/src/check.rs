@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cdc_source::server::{self, Route};
+use cdc_source::{Connection, Endpoint, SessionKind, SourceError};
 use ducklake_catalog::{Catalog, CatalogOptions, FORMAT_VERSION};
 use pgoutput::Oid;
 use serde::Serialize;
@@ -198,6 +200,13 @@ pub(crate) async fn catalog(
     config: &FeederConfig,
     data_path: &str,
 ) -> Result<(Catalog, Vec<Finding>), FeederError> {
+    if behind_pooler(&config.catalog.endpoint).await {
+        return Err(FeederError::permanent(
+            FeederErrorKind::Catalog,
+            "a transaction pooler is in front of the catalog",
+        )
+        .with_remedy("use the address of the server itself in catalog.url: locks need a session of their own"));
+    }
     let catalog = connect_catalog(&config.catalog).await?;
     let mut findings = Vec::new();
     let failed = |message: String, remedy: String| {
@@ -252,6 +261,25 @@ pub(crate) async fn catalog(
         findings.push(failed(found.message(), found.remedy()));
     }
     Ok((catalog, findings))
+}
+
+/// Whether sessions share server processes. A server that cannot be asked is judged by its own client, right after.
+async fn behind_pooler(endpoint: &Endpoint) -> bool {
+    let route = async {
+        let mut first = Connection::connect(endpoint, SessionKind::Sql).await?;
+        let mut second = Connection::connect(endpoint, SessionKind::Sql).await?;
+        let route = server::detect_pooler(&mut first, &mut second).await?;
+        first.close().await;
+        second.close().await;
+        Ok::<_, SourceError>(route)
+    };
+    match route.await {
+        Ok(route) => route == Route::TransactionPooler,
+        Err(error) => {
+            tracing::debug!(error = %error, "the way to the catalog could not be looked at");
+            false
+        }
+    }
 }
 
 /// A pool of connections to the catalog.
