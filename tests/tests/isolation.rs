@@ -89,6 +89,24 @@ fn a_column_that_is_added_needs_a_resync_and_arrives_with_it() -> Result<()> {
 }
 
 #[test]
+fn a_table_that_leaves_its_publication_for_a_moment_is_not_trusted_any_more() -> Result<()> {
+    let rig = Rig::new()?;
+    rig.source("create table out (id int primary key); create table stays (id int primary key)")?;
+    let mut feeder = rig.stream(&["out", "stays"])?;
+    rig.source("alter publication duckfeeder_test drop table only out")?;
+    rig.source("insert into out values (1); insert into stays values (1)")?;
+    rig.source("alter publication duckfeeder_test add table only out")?;
+    rig.source("insert into out values (2)")?;
+    wait_for_state(&rig, "out", "error")?;
+    rig.wait_until_equal(&mut feeder, &["stays"])?;
+    rig.setup.run(&["resync", "public.out"])?.expect_code(0)?;
+    wait_for_state(&rig, "out", "streaming")?;
+    rig.source("insert into out values (3)")?;
+    rig.wait_until_equal(&mut feeder, &["out", "stays"])?;
+    feeder.terminate()
+}
+
+#[test]
 fn wait_does_not_hang_on_an_idle_source() -> Result<()> {
     let rig = Rig::new()?;
     rig.source("create table t (id int primary key)")?;
