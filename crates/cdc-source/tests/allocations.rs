@@ -127,8 +127,9 @@ fn serve(mut client: UnixStream) {
         // Cut anywhere but between frames: a frame that is split at the end of the buffer makes the
         // buffer grow, once, and that has to happen while it warms up.
         if batch.len() > WRITE {
-            client.write_all(&batch[..WRITE]).unwrap();
-            batch.drain(..WRITE);
+            let rest = batch.split_off(WRITE);
+            client.write_all(&batch).unwrap();
+            batch = rest;
         }
     }
     client.write_all(&batch).unwrap();
