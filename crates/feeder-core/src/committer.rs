@@ -32,6 +32,8 @@ use crate::retry::Backoff;
 
 /// Older uncommitted files are looked at before they are committed: somebody may have cleaned them away.
 const UNCOMMITTED_FILE_AGE: Duration = Duration::from_mins(10);
+/// How much older than it is a cleaner may take a file to be: DuckDB counts whole seconds.
+const CLEANERS_CLOCK: Duration = Duration::from_secs(2);
 /// Below this, cleaning by DuckDB can reach files that wait for their commit.
 pub(crate) const SAFE_DELETE_OLDER_THAN: Duration = Duration::from_hours(24);
 
@@ -521,7 +523,7 @@ impl CommitHook for FilesHook<'_> {
                 "the lake's delete_older_than is below one day: CHECKPOINT may delete files before they are committed"
             );
         }
-        let limit = UNCOMMITTED_FILE_AGE.min(grace / 2);
+        let limit = UNCOMMITTED_FILE_AGE.min(grace.saturating_sub(CLEANERS_CLOCK) / 2);
         for file in self.files {
             if file.uploaded_at.elapsed() >= limit {
                 head(self.storage, file).await?;
