@@ -17,6 +17,7 @@ mod isolation;
 mod keyless;
 mod load;
 mod neighbours;
+mod partitions;
 mod privileges;
 mod publication;
 mod rig;

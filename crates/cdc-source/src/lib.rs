@@ -30,6 +30,7 @@ mod copy;
 mod dial;
 mod endpoint;
 mod error;
+pub mod partitions;
 mod password;
 mod pgpass;
 pub mod publication;

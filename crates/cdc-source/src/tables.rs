@@ -223,12 +223,14 @@ const RELATIONS: &str = "select c.oid, n.nspname, c.relname, c.relkind, c.relper
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
     where c.oid = any ({oids})";
 
-/// Also used for [`crate::shape`].
+/// Also used for [`crate::shape`]. A partition whose DETACH CONCURRENTLY has begun is not published through its root
+/// any more; the column is new in Postgres 14, and an older server is to be told so, not to fail here.
 pub(crate) const LEAVES: &str = "with recursive tree (root, oid) as ( \
     select c.oid, c.oid from pg_catalog.pg_class c where c.oid = any ({oids}) and c.relkind = 'p' \
     union all \
     select tree.root, i.inhrelid from tree \
-    join pg_catalog.pg_inherits i on i.inhparent = tree.oid) \
+    join pg_catalog.pg_inherits i on i.inhparent = tree.oid \
+    and (pg_catalog.to_jsonb(i) ->> 'inhdetachpending') is distinct from 'true') \
     select tree.root, c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, \
     c.relfilenode, c.relpages, c.reltuples::pg_catalog.int8 as reltuples, \
     coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid), 0) as updates, \

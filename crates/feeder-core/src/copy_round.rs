@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cdc_source::{Connection, SessionKind, SlotName, tables};
+use cdc_source::{Connection, SessionKind, SlotName, TableKind, tables};
 use pgoutput::Oid;
 use rand::Rng as _;
 
@@ -12,6 +12,7 @@ use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::file::LakeTable;
 use crate::intake::FedTable;
 use crate::layout::SourceColumn;
+use crate::partitions;
 use crate::stream::Source;
 
 /// A table that a round of copies should take.
@@ -40,12 +41,23 @@ pub(crate) async fn prepare(
     first: Option<(Connection, CopySnapshot)>,
     wanted: Vec<Wanted>,
 ) -> Result<(Connection, CopySnapshot, Vec<CopyRequest>), FeederError> {
-    let transitions: Vec<TableTransition> = wanted
+    let endpoint = &source.config.source.endpoint;
+    let oids: Vec<Oid> = wanted
+        .iter()
+        .map(|table| Oid::new(table.lake.source_oid))
+        .collect();
+    let mut connection = Connection::connect(endpoint, SessionKind::Sql)
+        .await
+        .map_err(from_source)?;
+    let mut transitions: Vec<TableTransition> = wanted
         .iter()
         .map(|table| TableTransition::copying(table.lake.source_oid))
         .collect();
+    // The new main slot's snapshot is older than this look, so what was seen before the slot was made stays.
+    if first.is_none() {
+        transitions.extend(kept_partitions(&mut connection, &oids).await?);
+    }
     source.control.update_tables(fence, &transitions).await?;
-    let endpoint = &source.config.source.endpoint;
     let (exporter, snapshot) = if let Some(first) = first {
         first
     } else {
@@ -60,13 +72,6 @@ pub(crate) async fn prepare(
         let name = created.snapshot;
         (exporter, CopySnapshot { point, name })
     };
-    let mut connection = Connection::connect(endpoint, SessionKind::Sql)
-        .await
-        .map_err(from_source)?;
-    let oids: Vec<Oid> = wanted
-        .iter()
-        .map(|table| Oid::new(table.lake.source_oid))
-        .collect();
     let infos = tables::describe(&mut connection, &oids)
         .await
         .map_err(from_source)?;
@@ -84,7 +89,7 @@ pub(crate) async fn prepare(
         };
         let leaves = if !table.copy_rows {
             Vec::new()
-        } else if info.leaves.is_empty() && info.id.kind == cdc_source::TableKind::Ordinary {
+        } else if info.leaves.is_empty() && info.id.kind == TableKind::Ordinary {
             vec![own.clone()]
         } else {
             info.leaves
@@ -110,6 +115,29 @@ pub(crate) async fn prepare(
         });
     }
     Ok((exporter, snapshot, requests))
+}
+
+/// Rule 22: the partitions of these tables, as they are before the snapshot is taken.
+async fn kept_partitions(
+    connection: &mut Connection,
+    oids: &[Oid],
+) -> Result<Vec<TableTransition>, FeederError> {
+    let infos = tables::describe(connection, oids)
+        .await
+        .map_err(from_source)?;
+    let roots: Vec<Oid> = infos
+        .iter()
+        .filter(|info| info.id.kind == TableKind::Partitioned)
+        .map(|info| info.id.oid)
+        .collect();
+    let trees = partitions::read(connection, &roots).await?;
+    roots
+        .iter()
+        .map(|oid| {
+            let kept = partitions::to_keep(&trees, *oid)?;
+            Ok(TableTransition::partitions(oid.get(), kept))
+        })
+        .collect()
 }
 
 fn temporary_slot(source: &Source) -> Result<SlotName, FeederError> {

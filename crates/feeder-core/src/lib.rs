@@ -31,6 +31,7 @@ mod intake;
 mod lake_tables;
 mod layout;
 pub mod operations;
+mod partitions;
 mod plan;
 mod publish;
 mod registration;

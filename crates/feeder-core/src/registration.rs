@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cdc_source::partitions::PartitionTrees;
+use pgoutput::Oid;
+
 use crate::check::SourceInspection;
 use crate::config::BackfillMode;
 use crate::control::{Control, FeederRow, Fence, NewTable, TableRow, TableTransition};
 use crate::error::{FeederError, FeederErrorKind};
 use crate::intake::FedTable;
 use crate::lake_tables;
+use crate::partitions;
 use crate::plan::TablePlan;
 use crate::status::TableState;
 
@@ -21,6 +25,7 @@ pub(crate) async fn reconcile_tables(
     lost: &BTreeMap<u32, String>,
     added: &[(String, String)],
     fresh: bool,
+    partitions: &PartitionTrees,
 ) -> Result<Vec<TableRow>, FeederError> {
     control.take_resync_requests(fence).await?;
     let rows = control.tables().await?;
@@ -86,7 +91,33 @@ pub(crate) async fn reconcile_tables(
     }
     control.insert_tables(fence, &new).await?;
     control.update_tables(fence, &transitions).await?;
+    keep_partitions(control, fence, source, partitions).await?;
     control.tables().await
+}
+
+/// Rule 22: the partitions of a table that waits for its copy are kept as they were before the snapshot.
+async fn keep_partitions(
+    control: &Control,
+    fence: &Fence,
+    source: &SourceInspection,
+    trees: &PartitionTrees,
+) -> Result<(), FeederError> {
+    let roots = partitions::roots(&source.plans);
+    let rows = control.tables().await?;
+    let kept = rows
+        .iter()
+        .filter(|row| row.state == TableState::Pending)
+        .map(|row| Oid::new(row.source_oid))
+        .filter(|oid| roots.contains(oid))
+        .map(|oid| {
+            let kept = partitions::to_keep(trees, oid)?;
+            Ok(TableTransition::partitions(oid.get(), kept))
+        })
+        .collect::<Result<Vec<_>, FeederError>>()?;
+    if kept.is_empty() {
+        return Ok(());
+    }
+    control.update_tables(fence, &kept).await
 }
 
 fn replaced(plan: &TablePlan, old: &TableRow) -> FeederError {

@@ -47,8 +47,10 @@ const COPY_QUEUE: usize = 64;
 mod copies;
 mod events;
 mod progress;
+mod truncations;
 
 use copies::FinishedCopy;
+use truncations::Truncations;
 
 /// See the module's documentation.
 pub(crate) struct Engine<'a> {
@@ -69,6 +71,7 @@ pub(crate) struct Engine<'a> {
     round_running: bool,
     round_backoff: Backoff,
     next_round: Option<Instant>,
+    truncations: Truncations,
     /// Copies that wait until the checkpoint has reached their point.
     finished: Vec<FinishedCopy>,
     /// The copy that is being committed.
@@ -132,10 +135,12 @@ impl<'a> Engine<'a> {
             published: prepared.published,
             tables: prepared.covered,
             keyless: prepared.keyless,
+            roots: prepared.roots,
         };
         tasks.spawn(source_watch::run(
             prepared.source.clone(),
             prepared.control.clone(),
+            Arc::clone(&prepared.fence),
             watched,
             watch_sender,
             ended.clone(),
@@ -177,6 +182,7 @@ impl<'a> Engine<'a> {
             round_running: false,
             round_backoff: Backoff::new(),
             next_round: Some(now),
+            truncations: Truncations::new(prepared.doubts),
             finished: Vec::new(),
             committing: None,
             server_wal_end: Lsn::ZERO,
@@ -337,6 +343,7 @@ impl<'a> Engine<'a> {
                     Err(DrainError::Feeder(error)) => return Err(error),
                 }
             }
+            self.settle_doubts(now)?;
             self.act(now)?;
             self.copies(now)?;
             if let Some(outcome) = self.finished() {
@@ -454,6 +461,7 @@ impl<'a> Engine<'a> {
                     .with_source(error)
                 })?;
                 self.server_wal_end = self.server_wal_end.max(data.wal_end);
+                self.truncations.message(&message);
                 self.intake.message(message, now)
             }
             ReplicationFrame::PrimaryKeepalive(keepalive) => {
@@ -473,14 +481,14 @@ impl<'a> Engine<'a> {
             None => Ok(()),
             Some(Action::Seal) => {
                 let part = self.intake.seal()?;
-                self.submit(Work::Part(part))
+                self.submit_part(part)
             }
             Some(Action::Spill) => {
                 let (head, tail) = self.intake.spill()?;
                 if let Some(head) = head {
-                    self.submit(Work::Part(head))?;
+                    self.submit_part(head)?;
                 }
-                self.submit(Work::Part(tail))
+                self.submit_part(tail)
             }
             Some(Action::Idle(to)) => {
                 self.intake.coordinator.idle_handed_over(now);
@@ -506,7 +514,7 @@ impl<'a> Engine<'a> {
         if self.intake.coordinator.in_transaction()
             && let Some(head) = self.intake.cut_open_transaction()?
         {
-            self.submit(Work::Part(head))?;
+            self.submit_part(head)?;
         }
         Ok(())
     }
@@ -517,55 +525,14 @@ impl<'a> Engine<'a> {
             .intake
             .tables()
             .all(|(table, _)| !matches!(table.state, TableState::Pending | TableState::Copying));
-        (copied && self.intake.coordinator.checkpoint() >= target?).then_some(Outcome::CaughtUp)
+        (copied && self.truncations.clear() && self.intake.coordinator.checkpoint() >= target?)
+            .then_some(Outcome::CaughtUp)
     }
 
     /// Whether everything that was received when the run began to stop is committed.
     fn finished(&self) -> Option<Outcome> {
         let outcome = self.stopping?;
         (self.intake.coordinator.stopped() && self.committing.is_none()).then_some(outcome)
-    }
-
-    /// Tells the server how far we are: when it asks, when the checkpoint moved, and on a timer (I1, I6).
-    async fn acknowledge(
-        &mut self,
-        stream: &mut ReplicationStream,
-        now: Instant,
-        force: bool,
-    ) -> Result<(), cdc_source::SourceError> {
-        let checkpoint = self.intake.coordinator.checkpoint();
-        let waiting = self.intake.coordinator.wants_progress();
-        let ask = waiting
-            && self
-                .asked_at
-                .is_none_or(|at| now.duration_since(at) >= ASK_INTERVAL);
-        if force || ask || now >= self.status_due || checkpoint > self.acknowledged {
-            stream.send_status(checkpoint, ask).await?;
-            self.acknowledged = checkpoint;
-            self.status_due = now + STATUS_INTERVAL;
-            if ask {
-                self.asked_at = Some(now);
-            }
-        }
-        Ok(())
-    }
-
-    fn wake_up(&self, now: Instant) -> Instant {
-        let coordinator = &self.intake.coordinator;
-        let ask = coordinator.wants_progress().then_some(now + ASK_INTERVAL);
-        let publish = self.published_at.map(|at| at + PUBLISH_INTERVAL);
-        [
-            Some(self.status_due),
-            coordinator.next_deadline(),
-            self.next_round,
-            ask,
-            publish,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(now)
-        .max(now + Duration::from_millis(1))
     }
 }
 

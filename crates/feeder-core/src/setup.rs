@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cdc_source::Connection;
+use cdc_source::partitions::PartitionTrees;
 use ducklake_catalog::Catalog;
-use pgoutput::Lsn;
+use pgoutput::{Lsn, Oid};
 use storage::Storage;
 
 use crate::backfill::CopySnapshot;
@@ -17,6 +18,7 @@ use crate::config::FeederConfig;
 use crate::control::{Control, FeederRow, Fence, TableRow, TableTransition, migrations};
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
 use crate::intake::FedTable;
+use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Published};
 use crate::stream::Source;
 use crate::{lake_tables, registration, slot};
@@ -40,6 +42,10 @@ pub(crate) struct Prepared {
     pub(crate) covered: Vec<(u32, String)>,
     /// Tables of which only inserts and truncates are published.
     pub(crate) keyless: BTreeSet<u32>,
+    /// Tables with partitions.
+    pub(crate) roots: Vec<Oid>,
+    /// Partitions that were truncated, and the stream is to say whether with their root.
+    pub(crate) doubts: Vec<Doubt>,
 }
 
 /// Checks, creates what is missing, and takes the feeder over.
@@ -77,6 +83,12 @@ pub(crate) async fn prepare(
     };
     let mut lost = lost_tables(&published_before, &source);
     lost.extend(given_up);
+    let roots = partitions::roots(&source.plans);
+    let trees = partitions::read(&mut source.connection, &roots).await?;
+    let looked = look_at_partitions(&mut source, &control, known.is_some(), &trees).await?;
+    for (oid, reason) in &looked.lost {
+        lost.entry(*oid).or_insert_with(|| reason.clone());
+    }
     let added = alter_publications(config, &mut source).await?;
     let (row, first_snapshot, fresh) = slot::claim(config, &control, &mut source, known).await?;
     let fence = control.fence(lock, &owner()).await?;
@@ -85,9 +97,10 @@ pub(crate) async fn prepare(
 
     let checkpoint = row.checkpoint;
 
-    let rows =
-        registration::reconcile_tables(&control, &fence, &source, &row, &lost, &added, fresh)
-            .await?;
+    let rows = registration::reconcile_tables(
+        &control, &fence, &source, &row, &lost, &added, fresh, &trees,
+    )
+    .await?;
     let wanted = registration::wanted_shapes(&source.plans, &rows)?;
     let lake = lake_tables::ensure(&catalog, config, &fence, row.checkpoint, &wanted).await?;
     let rows = control.tables().await?;
@@ -104,6 +117,7 @@ pub(crate) async fn prepare(
     let rows = control.tables().await?;
     let (tables, errors) = registration::fed_tables(&lake, &source.plans, &rows)?;
 
+    looked.keep(&control, &fence).await?;
     let publications = publish::read(&mut source.connection, config).await?;
     let covered: Vec<(u32, String)> = source
         .plans
@@ -142,6 +156,8 @@ pub(crate) async fn prepare(
         published,
         covered,
         keyless,
+        roots,
+        doubts: looked.doubts,
     })
 }
 
@@ -264,6 +280,25 @@ fn lost_tables(before: &Published, source: &SourceInspection) -> BTreeMap<u32, S
         .into_iter()
         .filter(|(oid, _)| fed.contains(oid))
         .collect()
+}
+
+/// Rule 22: what happened to the partitions while nobody looked.
+async fn look_at_partitions(
+    source: &mut SourceInspection,
+    control: &Control,
+    known: bool,
+    trees: &PartitionTrees,
+) -> Result<PartitionsLook, FeederError> {
+    let roots = partitions::roots(&source.plans);
+    if !known || roots.is_empty() {
+        return Ok(PartitionsLook::default());
+    }
+    let rows = control.tables().await?;
+    let rows: Vec<TableRow> = rows
+        .into_iter()
+        .filter(|row| roots.contains(&Oid::new(row.source_oid)))
+        .collect();
+    PartitionsLook::of(&mut source.connection, trees, &rows).await
 }
 
 async fn alter_publications(

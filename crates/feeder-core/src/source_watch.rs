@@ -1,6 +1,8 @@
-//! Looks at the publications and at keyless tables while the stream runs (rules 4 and 12), and for requests.
+//! Looks at the publications, at keyless tables and at partitions while the stream runs (rules 4, 12 and 22), and for
+//! requests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cdc_source::{Connection, SessionKind, tables};
@@ -9,8 +11,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::KeylessPolicy;
-use crate::control::Control;
+use crate::control::{Control, Fence};
 use crate::error::{FeederError, from_source};
+use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Published};
 use crate::stream::Source;
 
@@ -24,6 +27,8 @@ const CONTROL_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) enum WatchEvent {
     /// Changes of the table may be missing.
     TableLost { source_oid: u32, reason: String },
+    /// The same, unless the stream says otherwise.
+    Doubted(Doubt),
     /// `duckfeeder resync` was called.
     ResyncRequested,
     /// `duckfeeder wait` waits for this position.
@@ -36,12 +41,15 @@ pub(crate) struct Watched {
     /// OID and schema of all fed tables.
     pub(crate) tables: Vec<(u32, String)>,
     pub(crate) keyless: BTreeSet<u32>,
+    /// Tables with partitions.
+    pub(crate) roots: Vec<Oid>,
 }
 
 /// Watches until it is stopped. Errors are logged and waited out: the stream itself decides what is fatal.
 pub(crate) async fn run(
     source: Source,
     control: Control,
+    fence: Arc<Fence>,
     watched: Watched,
     events: mpsc::Sender<WatchEvent>,
     stop: CancellationToken,
@@ -50,6 +58,8 @@ pub(crate) async fn run(
     let mut control_timer = tokio::time::interval(CONTROL_INTERVAL);
     let mut look = Look {
         source,
+        control,
+        fence,
         watched,
         connection: None,
         changes: BTreeMap::new(),
@@ -58,7 +68,7 @@ pub(crate) async fn run(
         let found = tokio::select! {
             () = stop.cancelled() => return,
             _ = source_timer.tick() => look.at_source().await,
-            _ = control_timer.tick() => requests(&control).await,
+            _ = control_timer.tick() => requests(&look.control).await,
         };
         match found {
             Ok(found) => {
@@ -84,6 +94,8 @@ async fn requests(control: &Control) -> Result<Vec<WatchEvent>, FeederError> {
 
 struct Look {
     source: Source,
+    control: Control,
+    fence: Arc<Fence>,
     watched: Watched,
     connection: Option<Connection>,
     /// Updates and deletes of keyless tables, as the statistics showed them first.
@@ -104,11 +116,28 @@ impl Look {
         if self.source.config.source.keyless == KeylessPolicy::Auto {
             lost.extend(self.keyless(&mut connection).await?);
         }
+        let partitions = self.partitions(&mut connection).await?;
+        lost.extend(partitions.lost);
         self.connection = Some(connection);
-        Ok(lost
+        let lost = lost
             .into_iter()
-            .map(|(source_oid, reason)| WatchEvent::TableLost { source_oid, reason })
-            .collect())
+            .map(|(source_oid, reason)| WatchEvent::TableLost { source_oid, reason });
+        let doubts = partitions.doubts.into_iter().map(WatchEvent::Doubted);
+        Ok(lost.chain(doubts).collect())
+    }
+
+    async fn partitions(&self, connection: &mut Connection) -> Result<PartitionsLook, FeederError> {
+        let roots = &self.watched.roots;
+        if roots.is_empty() {
+            return Ok(PartitionsLook::default());
+        }
+        // The control rows first: a copy that begins in between has partitions of its own, which are not replaced then.
+        let mut rows = self.control.tables().await?;
+        rows.retain(|row| roots.contains(&Oid::new(row.source_oid)));
+        let trees = partitions::read(connection, roots).await?;
+        let look = PartitionsLook::of(connection, &trees, &rows).await?;
+        look.keep(&self.control, &self.fence).await?;
+        Ok(look)
     }
 
     async fn keyless(

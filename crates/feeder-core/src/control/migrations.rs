@@ -15,16 +15,22 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    sql: include_str!("sql/0001_control_tables.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        sql: include_str!("sql/0001_control_tables.sql"),
+    },
+    Migration {
+        version: 2,
+        sql: include_str!("sql/0002_partitions.sql"),
+    },
+];
 
 /// Advisory lock of migrations: one at a time in a database.
 const LOCK_KEY: i64 = 5_927_439_025_401;
 
 /// The version that [`up`] leads to.
-pub const LATEST: i32 = 1;
+pub const LATEST: i32 = 2;
 
 /// Creates the control tables, or brings them to [`LATEST`].
 ///

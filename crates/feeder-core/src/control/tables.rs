@@ -53,6 +53,10 @@ pub struct TableRow {
     pub shape: serde_json::Value,
     /// Its entry in the publication, as last seen.
     pub publication: Option<serde_json::Value>,
+    /// Its partitions, as of the copy or a later look; `None` before the first.
+    pub partitions: Option<serde_json::Value>,
+    /// The last transaction in the lake that truncated it.
+    pub truncated_by: Option<u32>,
     /// Why it is in state [`TableState::Error`], and since when.
     pub error: Option<TableError>,
     /// Whether somebody asked for a new copy.
@@ -139,6 +143,16 @@ impl TableTransition {
         Self::new(source_oid, TableChange::Shape(shape))
     }
 
+    /// Its partitions are now these.
+    pub fn partitions(source_oid: u32, partitions: serde_json::Value) -> Self {
+        Self::new(source_oid, TableChange::Partitions(partitions))
+    }
+
+    /// This transaction truncated it.
+    pub fn truncated_by(source_oid: u32, transaction: u32) -> Self {
+        Self::new(source_oid, TableChange::TruncatedBy(transaction))
+    }
+
     /// It is forgotten; see [`TableChange::Removed`].
     pub fn removed(source_oid: u32) -> Self {
         Self::new(source_oid, TableChange::Removed)
@@ -180,6 +194,10 @@ pub enum TableChange {
     LakeTable(i64),
     /// Its columns, key or identity are now these.
     Shape(serde_json::Value),
+    /// Its partitions are now these.
+    Partitions(serde_json::Value),
+    /// This transaction truncated it.
+    TruncatedBy(u32),
     /// It is forgotten, and its name in the lake becomes free for another table.
     Removed,
 }
@@ -193,7 +211,7 @@ impl Control {
         let rows = sqlx::query(
             "select source_oid, source_schema, source_table, target_schema, target_table,
                  lake_table_id, state, copy_point::text as copy_point, shape, publication,
-                 error_lsn::text as error_lsn, error_seq, error_reason, discarded,
+                 partitions, truncated_by, error_lsn::text as error_lsn, error_seq, error_reason, discarded,
                  resync_requested, copied_rows
              from duckfeeder.tables where feeder = $1
              order by source_schema, source_table, source_oid",
@@ -340,6 +358,35 @@ impl Control {
         Ok(())
     }
 
+    /// Keeps a table's partitions as they are now, unless they are no longer kept as they were compared with: a copy that
+    /// began meanwhile has its own.
+    ///
+    /// # Errors
+    /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
+    pub async fn replace_partitions(
+        &self,
+        fence: &Fence,
+        source_oid: u32,
+        before: Option<&serde_json::Value>,
+        now: &serde_json::Value,
+    ) -> Result<(), FeederError> {
+        let failed = ControlError::database("keeping the partitions of a table");
+        let (mut tx, _) = self.begin(fence).await?;
+        sqlx::query(
+            "update duckfeeder.tables set partitions = $4, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2 and partitions is not distinct from $3",
+        )
+        .bind(self.feeder().as_str())
+        .bind(i64::from(source_oid))
+        .bind(before)
+        .bind(now)
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+        tx.commit().await.map_err(failed)?;
+        Ok(())
+    }
+
     /// Turns requests for a resync into [`TableChange::Pending`] and says which tables it hit. A
     /// crash right afterwards loses nothing: the tables wait for their copy. Paused tables keep
     /// their requests.
@@ -479,6 +526,14 @@ fn statement<'q>(feeder: &'q FeederName, transition: &'q TableTransition) -> Sta
              set shape = $3, updated_at = clock_timestamp()
              where feeder = $1 and source_oid = $2")
         .bind(shape),
+        TableChange::Partitions(partitions) => on("update duckfeeder.tables
+             set partitions = $3, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(partitions),
+        TableChange::TruncatedBy(transaction) => on("update duckfeeder.tables
+             set truncated_by = $3, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(i64::from(*transaction)),
         TableChange::Removed => on("delete from duckfeeder.tables
              where feeder = $1 and source_oid = $2"),
     }
@@ -530,6 +585,14 @@ fn decode(row: &PgRow) -> Result<TableRow, ControlError> {
     let reason: Option<String> = row.try_get("error_reason").map_err(&failed)?;
     let discarded = row.try_get("discarded").map_err(&failed)?;
     let copied_rows = row.try_get("copied_rows").map_err(&failed)?;
+    let truncated_by: Option<i64> = row.try_get("truncated_by").map_err(&failed)?;
+    let truncated_by = truncated_by
+        .map(u32::try_from)
+        .transpose()
+        .map_err(|_too_large| ControlError::Corrupt {
+            table: "tables",
+            column: "truncated_by",
+        })?;
     let error = match reason {
         Some(reason) => Some(TableError {
             lsn: lsn("error_lsn")?.ok_or(ControlError::Corrupt {
@@ -553,6 +616,8 @@ fn decode(row: &PgRow) -> Result<TableRow, ControlError> {
         copy_point: lsn("copy_point")?,
         shape: row.try_get("shape").map_err(&failed)?,
         publication: row.try_get("publication").map_err(&failed)?,
+        partitions: row.try_get("partitions").map_err(&failed)?,
+        truncated_by,
         error,
         resync_requested: row.try_get("resync_requested").map_err(&failed)?,
         copied_rows: decode_count(copied_rows, "copied_rows")?,

@@ -85,6 +85,10 @@ impl Engine<'_> {
                 }
                 Ok(())
             }
+            WatchEvent::Doubted(doubt) => {
+                self.truncations.doubt(doubt);
+                Ok(())
+            }
             WatchEvent::Wanted(position) => {
                 self.intake.coordinator.want(position);
                 Ok(())

@@ -1,6 +1,10 @@
-//! What the engine says of itself.
+//! What the engine says of itself, to people and to the source.
 
-use super::Engine;
+use std::time::{Duration, Instant};
+
+use cdc_source::ReplicationStream;
+
+use super::{ASK_INTERVAL, Engine, PUBLISH_INTERVAL, STATUS_INTERVAL};
 use crate::status::{Phase, TableState, TableStatus};
 
 impl Engine<'_> {
@@ -70,5 +74,47 @@ impl Engine<'_> {
             .collect();
         tables.sort_unstable_by(|a, b| a.source.cmp(&b.source));
         tables
+    }
+
+    /// Tells the server how far we are: when it asks, when the checkpoint moved, and on a timer (I1, I6).
+    pub(super) async fn acknowledge(
+        &mut self,
+        stream: &mut ReplicationStream,
+        now: Instant,
+        force: bool,
+    ) -> Result<(), cdc_source::SourceError> {
+        let checkpoint = self.intake.coordinator.checkpoint();
+        let waiting = self.intake.coordinator.wants_progress();
+        let ask = waiting
+            && self
+                .asked_at
+                .is_none_or(|at| now.duration_since(at) >= ASK_INTERVAL);
+        if force || ask || now >= self.status_due || checkpoint > self.acknowledged {
+            stream.send_status(checkpoint, ask).await?;
+            self.acknowledged = checkpoint;
+            self.status_due = now + STATUS_INTERVAL;
+            if ask {
+                self.asked_at = Some(now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn wake_up(&self, now: Instant) -> Instant {
+        let coordinator = &self.intake.coordinator;
+        let ask = coordinator.wants_progress().then_some(now + ASK_INTERVAL);
+        let publish = self.published_at.map(|at| at + PUBLISH_INTERVAL);
+        [
+            Some(self.status_due),
+            coordinator.next_deadline(),
+            self.next_round,
+            ask,
+            publish,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(now)
+        .max(now + Duration::from_millis(1))
     }
 }
