@@ -53,7 +53,11 @@ impl Oracle {
         let options = "-c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres \
                        -c extra_float_digits=3 -c bytea_output=hex -c row_security=off"
             .replace(' ', "\\ ");
-        let libpq = format!("{} options='{options}'", pg.libpq(SUPERUSER, database));
+        // Otherwise the server sends its own encoding, which DuckDB takes for UTF-8.
+        let libpq = format!(
+            "{} client_encoding=UTF8 options='{options}'",
+            pg.libpq(SUPERUSER, database)
+        );
         db.execute(&format!(
             "attach {} as source (type postgres, read_only)",
             literal(&libpq)

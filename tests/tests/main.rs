@@ -11,6 +11,7 @@ mod bad_input;
 mod commands;
 mod consumers;
 mod crash;
+mod encodings;
 mod flow;
 mod idle;
 mod isolation;

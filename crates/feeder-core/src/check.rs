@@ -260,7 +260,39 @@ pub(crate) async fn catalog(
     for found in catalog.checks().await.map_err(from_catalog)? {
         findings.push(failed(found.message(), found.remedy()));
     }
+    findings.extend(catalog_encoding(&catalog, config).await?);
     Ok((catalog, findings))
+}
+
+/// DuckDB takes what it reads from the catalog for UTF-8 and does not ask the server to convert it.
+async fn catalog_encoding(
+    catalog: &Catalog,
+    config: &FeederConfig,
+) -> Result<Option<Finding>, FeederError> {
+    let encoding: String = ducklake_catalog::sqlx::query_scalar(
+        "select pg_catalog.current_setting('server_encoding')",
+    )
+    .fetch_one(catalog.pool())
+    .await
+    .map_err(|error| {
+        FeederError::transient(
+            FeederErrorKind::Catalog,
+            "the encoding of the catalog's database could not be read",
+        )
+        .with_source(error)
+    })?;
+    let database = &config.catalog.endpoint.database;
+    Ok((encoding != "UTF8").then(|| {
+        Finding::failed(
+            "catalog encoding".to_owned(),
+            FeederErrorKind::Catalog,
+            format!(
+                "the catalog's database {database} has the encoding {encoding}: DuckDB takes all that it reads there for UTF8, and names and values of the source may not fit into it"
+            ),
+            "name another database as catalog.url, made with encoding UTF8".to_owned(),
+        )
+        .with_sql("CREATE DATABASE lake ENCODING 'UTF8' TEMPLATE template0;".to_owned())
+    }))
 }
 
 /// Whether sessions share server processes. A server that cannot be asked is judged by its own client, right after.

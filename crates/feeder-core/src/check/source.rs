@@ -56,6 +56,7 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
         .map_err(from_source)?;
     let facts = server::facts(&mut connection).await.map_err(from_source)?;
     let mut findings = server_findings(&facts);
+    findings.extend(encoding_finding(&endpoint.database, &facts.server_encoding));
     let identity = replication_identity(endpoint, &facts).await?;
     let slot = slot::inspect(&mut connection, &config.source.slot)
         .await
@@ -211,6 +212,20 @@ fn server_findings(facts: &ServerFacts) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Everything is read in UTF-8. The server converts from any encoding but this one, of which it knows no characters.
+fn encoding_finding(database: &str, encoding: &str) -> Option<Finding> {
+    (encoding == "SQL_ASCII").then(|| {
+        Finding::failed(
+            "source encoding".to_owned(),
+            FeederErrorKind::Source,
+            format!(
+                "database {database} has the encoding SQL_ASCII: the server does not know what its characters are, so it cannot send them as UTF8"
+            ),
+            "dump it and restore it into a database made with the encoding that its text really has (CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0)".to_owned(),
+        )
+    })
 }
 
 fn slot_finding(config: &FeederConfig, slot: &SlotInfo) -> Option<Finding> {
