@@ -101,7 +101,9 @@ fn source() -> Result<()> {
          create table t (id int primary key); grant select on t to feeder, mere;
          create table hidden (id int primary key);
          create table \"Twice\" (id int primary key); create table twice (id int primary key);
-         create table columns (id int primary key, \"ID\" int)",
+         create table columns (id int primary key, \"ID\" int);
+         create unlogged table fast (id int primary key);
+         create table parent (id int primary key); create table child () inherits (parent)",
     )?;
     let catalog = rig.pg.url(SUPERUSER, CATALOG);
     let with = |user: &str, tables: &[&str]| {
@@ -159,6 +161,16 @@ fn source() -> Result<()> {
                 "columns that collide",
                 root(&["public.columns"]),
                 &["columns", "ID"],
+            ),
+            (
+                "an unlogged table",
+                root(&["public.fast"]),
+                &["public.fast", "unlogged", "SET LOGGED"],
+            ),
+            (
+                "a table with inheritance children",
+                root(&["public.parent"]),
+                &["public.parent", "inheritance children", "feed the children"],
             ),
         ],
     )

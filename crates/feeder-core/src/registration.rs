@@ -25,7 +25,6 @@ pub(crate) async fn reconcile_tables(
     lost: &BTreeMap<u32, String>,
     added: &[(String, String)],
     fresh: bool,
-    partitions: &PartitionTrees,
 ) -> Result<Vec<TableRow>, FeederError> {
     control.take_resync_requests(fence).await?;
     let rows = control.tables().await?;
@@ -91,12 +90,11 @@ pub(crate) async fn reconcile_tables(
     }
     control.insert_tables(fence, &new).await?;
     control.update_tables(fence, &transitions).await?;
-    keep_partitions(control, fence, source, partitions).await?;
     control.tables().await
 }
 
 /// Rule 22: the partitions of a table that waits for its copy are kept as they were before the snapshot.
-async fn keep_partitions(
+pub(crate) async fn keep_partitions(
     control: &Control,
     fence: &Fence,
     source: &SourceInspection,

@@ -97,10 +97,10 @@ pub(crate) async fn prepare(
 
     let checkpoint = row.checkpoint;
 
-    let rows = registration::reconcile_tables(
-        &control, &fence, &source, &row, &lost, &added, fresh, &trees,
-    )
-    .await?;
+    let rows =
+        registration::reconcile_tables(&control, &fence, &source, &row, &lost, &added, fresh)
+            .await?;
+    registration::keep_partitions(&control, &fence, &source, &trees).await?;
     let wanted = registration::wanted_shapes(&source.plans, &rows)?;
     let lake = lake_tables::ensure(&catalog, config, &fence, row.checkpoint, &wanted).await?;
     let rows = control.tables().await?;

@@ -924,6 +924,58 @@ fn name(name: &str) -> FeederName {
     FeederName::parse(name).unwrap()
 }
 
+#[tokio::test]
+async fn partitions_are_replaced_only_where_they_are_still_what_they_were() {
+    let Some(db) = Database::create().await else {
+        return;
+    };
+    let catalog = db.catalog().await;
+    migrations::up(&catalog).await.unwrap();
+    let control = Control::new(&catalog, name("shop"));
+    control.register(&new_feeder(100)).await.unwrap();
+    let fence = control.acquire("here:1").await.unwrap();
+    control
+        .insert_tables(&fence, &[new_table(1, "events")])
+        .await
+        .unwrap();
+    let kept = async || {
+        let rows = control.tables().await.unwrap();
+        (rows[0].partitions.clone(), rows[0].truncated_by)
+    };
+    assert_eq!(kept().await, (None, None));
+
+    let (first, second) = (json!([{"oid": 1}]), json!([{"oid": 2}]));
+    control
+        .replace_partitions(&fence, 1, None, &first)
+        .await
+        .unwrap();
+    assert_eq!(kept().await, (Some(first.clone()), None));
+    // A copy began and has its own.
+    control
+        .update_tables(
+            &fence,
+            &[
+                TableTransition::partitions(1, second.clone()),
+                TableTransition::truncated_by(1, u32::MAX),
+            ],
+        )
+        .await
+        .unwrap();
+    for stale in [None, Some(&first)] {
+        control
+            .replace_partitions(&fence, 1, stale, &json!([]))
+            .await
+            .unwrap();
+        assert_eq!(kept().await, (Some(second.clone()), Some(u32::MAX)));
+    }
+    control
+        .replace_partitions(&fence, 1, Some(&second), &json!([]))
+        .await
+        .unwrap();
+    assert_eq!(kept().await, (Some(json!([])), Some(u32::MAX)));
+    db.drop().await;
+}
+
 fn new_feeder(checkpoint: u64) -> NewFeeder {
     NewFeeder {
         system_identifier: "7400000000000000000".to_owned(),

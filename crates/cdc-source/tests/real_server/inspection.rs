@@ -1,3 +1,4 @@
+use cdc_source::partitions::{self, Partition, PartitionStorage};
 use cdc_source::publication::{self, PublicationDifference, WantedPublication};
 use cdc_source::server::{self, Route};
 use cdc_source::tables::{self, Generated, Persistence, TableKind};
@@ -419,5 +420,128 @@ async fn servers_say_what_they_are() {
         let route = server::detect_pooler(&mut sql, &mut other).await.unwrap();
         assert_eq!(route, Route::Direct);
         assert!(!other.in_transaction());
+    }
+}
+
+#[tokio::test]
+async fn partitions_that_were_made_as_such_are_told_from_attached_ones() {
+    for (_, bin) in servers() {
+        let cluster = Cluster::start(&bin, &[]).await;
+        let mut sql = cluster.sql().await;
+        for statement in [
+            "create table public.root (id int, v text default 'a', primary key (id)) partition by range (id)",
+            "create table public.made partition of public.root for values from (0) to (10)",
+            "create table public.tree partition of public.root for values from (10) to (20) partition by range (id)",
+            "begin",
+            "savepoint s",
+            "create table public.twig partition of public.tree for values from (10) to (20)",
+            "insert into public.root values (10)",
+            "release s",
+            "commit",
+            "create table public.late (id int primary key, v text)",
+            "insert into public.late values (20)",
+            "alter table public.root attach partition public.late for values from (20) to (30)",
+            "begin",
+            "create table public.once (id int primary key, v text)",
+            "insert into public.once values (30)",
+            "alter table public.root attach partition public.once for values from (30) to (40)",
+            "commit",
+            "create table public.bare (v text, id int primary key)",
+            "alter table public.root attach partition public.bare for values from (40) to (50)",
+            "begin",
+            "create table public.again partition of public.root for values from (50) to (60)",
+            "alter table public.root detach partition public.again",
+            "insert into public.again values (50)",
+            "alter table public.root attach partition public.again for values from (50) to (60)",
+            "commit",
+            "create table public.gone partition of public.root for values from (60) to (70)",
+            "alter table public.root detach partition public.gone concurrently",
+        ] {
+            sql.execute(statement).await.unwrap();
+        }
+        let root = sql
+            .query("select 'public.root'::regclass::oid")
+            .await
+            .unwrap();
+        let root = Oid::new(root[0].get(0).unwrap().parse().unwrap());
+        let read = partitions::read(&mut sql, &[root]).await.unwrap();
+        let before = read.trees.get(&root).unwrap();
+        let mut made: Vec<(&str, bool)> = before
+            .iter()
+            .map(|partition| (partition.name.as_str(), partition.made_as_partition))
+            .collect();
+        made.sort_unstable();
+        assert_eq!(
+            made,
+            [
+                ("again", false),
+                ("bare", false),
+                ("late", false),
+                ("made", true),
+                ("once", false),
+                ("tree", true),
+                ("twig", true),
+            ]
+        );
+        let find = |partitions: &[Partition], name: &str| {
+            let mut partitions = partitions.iter();
+            partitions
+                .find(|partition| partition.name == name)
+                .unwrap()
+                .clone()
+        };
+        let oid = |name: &str| find(before, name).oid;
+        assert_eq!(find(before, "twig").parent, oid("tree"));
+        assert_eq!(find(before, "tree").storage, PartitionStorage::Partitions);
+        assert!(
+            before
+                .iter()
+                .all(|partition| !partition.new_file_since_attached())
+        );
+        let filled = partitions::filled(&mut sql, &[oid("late"), oid("bare"), Oid::new(1)])
+            .await
+            .unwrap();
+        assert_eq!(filled, [Oid::new(1), oid("late")].into());
+
+        // Nothing of this loses a row.
+        for statement in [
+            "vacuum (freeze, analyze) public.made",
+            "grant select on public.made to public",
+            "alter table public.root alter column id set statistics 10",
+        ] {
+            sql.execute(statement).await.unwrap();
+        }
+        sql.execute("truncate public.late").await.unwrap();
+        sql.execute("vacuum full public.twig").await.unwrap();
+        let read = partitions::read(&mut sql, &[root]).await.unwrap();
+        let after = read.trees.get(&root).unwrap();
+        for partition in after {
+            let new = ["late", "twig"].contains(&partition.name.as_str());
+            assert_eq!(partition.new_file_since_attached(), new, "{partition:?}");
+            let was = find(before, &partition.name);
+            assert_eq!(partition.file != was.file, new, "{partition:?}");
+            assert_eq!(partition.attached_by, was.attached_by);
+        }
+
+        // By the transaction that truncated the root, whatever else came in place.
+        sql.execute("begin").await.unwrap();
+        let by = sql.query("select txid_current()").await.unwrap();
+        let by: u32 = by[0].get(0).unwrap().parse().unwrap();
+        sql.execute("truncate public.root").await.unwrap();
+        sql.execute("commit").await.unwrap();
+        sql.execute("insert into public.root select generate_series(0, 49)")
+            .await
+            .unwrap();
+        sql.execute("vacuum analyze public.root").await.unwrap();
+        let read = partitions::read(&mut sql, &[root]).await.unwrap();
+        let leaves = read.trees.get(&root).unwrap().iter();
+        for leaf in leaves.filter(|leaf| leaf.storage == PartitionStorage::Heap) {
+            assert_eq!(leaf.altered_by, by, "{leaf:?}");
+        }
+        sql.execute("drop table public.bare").await.unwrap();
+        let existing = partitions::existing(&mut sql, &[oid("late"), oid("bare")])
+            .await
+            .unwrap();
+        assert_eq!(existing, [oid("late")].into());
     }
 }
