@@ -21,6 +21,7 @@ mod feeders;
 mod fence;
 mod files;
 pub mod migrations;
+mod partitions;
 mod tables;
 
 pub use checkpoint::{EpochHook, Resolution};
