@@ -124,7 +124,7 @@ pub async fn read(
 /// Which of these relations hold anything, a row that was deleted included. One that is gone counts.
 ///
 /// # Errors
-/// As [`Connection::query`].
+/// As [`Connection::query`]; kind [`Conflict`](crate::SourceErrorKind::Conflict) when somebody holds one of them locked.
 pub async fn filled(
     connection: &mut Connection,
     relations: &[Oid],
@@ -134,7 +134,11 @@ pub async fn filled(
          where coalesce(pg_catalog.pg_relation_size(oid::pg_catalog.regclass), 1) > 0",
         oid_array(relations)
     );
-    oids(&connection.query(&sql).await?)
+    // The size is read under a lock, and nobody is to hang on somebody's VACUUM FULL.
+    connection.execute("set lock_timeout = '5s'").await?;
+    let rows = connection.query(&sql).await;
+    connection.execute("set lock_timeout = 0").await?;
+    oids(&rows?)
 }
 
 /// Which of these relations exist.

@@ -116,9 +116,18 @@ impl Look {
         if self.source.config.source.keyless == KeylessPolicy::Auto {
             lost.extend(self.keyless(&mut connection).await?);
         }
-        let partitions = self.partitions(&mut connection).await?;
+        // What else was found is told all the same.
+        let partitions = match self.partitions(&mut connection).await {
+            Ok(partitions) => {
+                self.connection = Some(connection);
+                partitions
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "partitions could not be looked at; trying again");
+                PartitionsLook::default()
+            }
+        };
         lost.extend(partitions.lost);
-        self.connection = Some(connection);
         let lost = lost
             .into_iter()
             .map(|(source_oid, reason)| WatchEvent::TableLost { source_oid, reason });

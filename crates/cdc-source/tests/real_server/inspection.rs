@@ -503,6 +503,18 @@ async fn partitions_that_were_made_as_such_are_told_from_attached_ones() {
             .unwrap();
         assert_eq!(filled, [Oid::new(1), oid("late")].into());
 
+        let mut other = cluster.sql().await;
+        other
+            .execute("begin; lock table public.late in access exclusive mode")
+            .await
+            .unwrap();
+        let error = partitions::filled(&mut sql, &[oid("late")])
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Conflict);
+        assert!(error.is_transient());
+        other.execute("rollback").await.unwrap();
+
         // Nothing of this loses a row.
         for statement in [
             "vacuum (freeze, analyze) public.made",
