@@ -72,6 +72,21 @@ impl<'a> Cursor<'a> {
         if len == 0 { None } else { self.take(len) }
     }
 
+    /// The bytes that come next and belong, possibly none.
+    pub(crate) fn run(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
+        let len = self.rest.iter().take_while(|byte| belongs(**byte)).count();
+        self.take(len).unwrap_or_default()
+    }
+
+    /// Bytes behind their length, a signed 32-bit number of which -1 means NULL.
+    #[expect(clippy::option_option, reason = "cut off and NULL are two things")]
+    pub(crate) fn sized(&mut self) -> Option<Option<&'a [u8]>> {
+        match self.i32()? {
+            -1 => Some(None),
+            len => self.take(usize::try_from(len).ok()?).map(Some),
+        }
+    }
+
     /// A decimal number of at least `min` and at most `max` digits, `max` being nine or less.
     pub(crate) fn number(&mut self, min: usize, max: usize) -> Option<u32> {
         let len = self

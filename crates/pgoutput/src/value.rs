@@ -1,15 +1,22 @@
 //! Values from their text and binary representation.
 //!
 //! [`text`] and [`binary`] hold functions of the same names. They allocate nothing, except in a
-//! buffer that the caller passes, and accept only what the server sends in a session with
-//! `DateStyle` ISO and `client_encoding` UTF8.
+//! buffer that the caller passes and for the parts of arrays and rows that are escaped in text, and
+//! accept only what the server sends in a session with `DateStyle` ISO, `lc_monetary` C and
+//! `client_encoding` UTF8.
+//!
+//! [`render`] makes the text out of the binary format.
 
+mod array;
 pub mod binary;
 mod calendar;
 mod decimal;
+pub mod render;
 pub mod text;
 
 use std::fmt;
+
+pub use array::Dimension;
 
 /// A value that is not what its type promises, or that the result type cannot hold.
 ///

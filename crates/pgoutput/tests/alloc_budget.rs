@@ -276,3 +276,91 @@ fn a_claimed_count_or_length_allocates_nothing_of_that_size() {
         assert!(bytes < 512, "{bytes} bytes");
     }
 }
+
+#[test]
+fn arrays_and_rows_allocate_only_what_is_escaped() {
+    let text_array = br#"[0:1][1:2]={{a,"b c"},{NULL,d}}"#;
+    let text_record = br#"(a,"b c",,d)"#;
+    let binary_array = [
+        &[0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 25, 0, 0, 0, 2, 0, 0, 0, 1][..],
+        &[0, 0, 0, 1, b'a', 0xFF, 0xFF, 0xFF, 0xFF],
+    ]
+    .concat();
+    let binary_record = [&[0, 0, 0, 1, 0, 0, 0, 25][..], &[0, 0, 0, 1, b'a']].concat();
+    let (count, _, elements) = measure(|| {
+        value::text::array(text_array, b',')
+            .unwrap()
+            .elements()
+            .count()
+            + value::text::record(text_record).unwrap().fields().count()
+            + value::binary::array(&binary_array)
+                .unwrap()
+                .elements()
+                .count()
+            + value::binary::record(&binary_record)
+                .unwrap()
+                .fields()
+                .count()
+    });
+    assert_eq!(elements, 4 + 4 + 2 + 1);
+    assert_eq!(count, 0);
+
+    // One part is escaped, and takes no more than it is long.
+    let escaped = [b"{a,\"", "\\\"".repeat(500).as_bytes(), b"\"}"].concat();
+    let (count, bytes, _) = measure(|| {
+        value::text::array(&escaped, b',')
+            .unwrap()
+            .elements()
+            .count()
+    });
+    assert_eq!((count, bytes), (1, 1000));
+    let escaped = [b"(a,\"", "\"\"".repeat(500).as_bytes(), b"\")"].concat();
+    let (count, bytes, _) = measure(|| value::text::record(&escaped).unwrap().fields().count());
+    assert_eq!((count, bytes), (1, 1000));
+}
+
+#[test]
+fn claimed_shapes_and_lengths_of_values_allocate_nothing() {
+    let huge = [0x7F, 0xFF, 0xFF, 0xFF].repeat(15);
+    // Six dimensions of the greatest length, and one element.
+    let mut product = vec![0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 25];
+    product.extend([0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0].repeat(6));
+    product.extend([0xFF; 4]);
+    let mut nested = vec![b'{'; 100_000];
+    nested.extend(vec![b'}'; 100_000]);
+    let mut dst = String::new();
+    let (count, _, ()) = measure(|| {
+        assert!(value::binary::array(&huge).is_err());
+        assert!(value::binary::array(&product).is_err());
+        assert!(value::binary::record(&huge).is_err());
+        assert!(value::text::array(&nested, b',').is_err());
+        assert!(value::text::array(b"[1:2147483646]={1}", b',').is_err());
+        assert!(value::render::bit(&huge, &mut dst).is_err());
+        assert!(value::render::varbit(&huge, &mut dst).is_err());
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn rendering_into_room_enough_allocates_nothing() {
+    use value::render;
+    let mut dst = String::with_capacity(4096);
+    let (count, _, ()) = measure(|| {
+        for number in [0, 1, -1, 7_723_456_789_012_345, 1_i64 << 62] {
+            let raw = number.to_be_bytes();
+            render::int8(&raw, &mut dst).unwrap();
+            render::float8(&raw, &mut dst).unwrap();
+            render::money(&raw, &mut dst).unwrap();
+            render::pg_lsn(&raw, &mut dst).unwrap();
+            render::bytea(&raw, &mut dst).unwrap();
+            render::macaddr8(&raw, &mut dst).unwrap();
+            let _ = render::timestamptz(&raw, &mut dst);
+            let _ = render::time(&raw, &mut dst);
+        }
+        render::interval(&[1; 16], &mut dst).unwrap();
+        render::uuid(&[1; 16], &mut dst).unwrap();
+        render::array_element("a \"b", b',', &mut dst);
+        render::record_field("a \"b", &mut dst);
+    });
+    assert_eq!(count, 0);
+}

@@ -3,6 +3,12 @@
 //! The formats are those of the `*_send` functions of Postgres. Bytes left over or missing make a
 //! value malformed.
 
+mod array;
+mod record;
+
+pub use array::{BinaryArray, array};
+pub use record::{BinaryRecord, record};
+
 use super::calendar::{
     self, DATE_INFINITY, MICROS_PER_DAY, PG_EPOCH_UNIX_DAYS, TIMESTAMP_INFINITY,
 };
@@ -41,6 +47,16 @@ pub fn int8(raw: &[u8]) -> Result<i64, ValueError> {
 /// An `oid`.
 pub fn oid(raw: &[u8]) -> Result<u32, ValueError> {
     exactly(raw, "oid").map(u32::from_be_bytes)
+}
+
+/// A `xid8`, or any other unsigned number of 64 bits.
+pub fn uint8(raw: &[u8]) -> Result<u64, ValueError> {
+    exactly(raw, "uint8").map(u64::from_be_bytes)
+}
+
+/// A `money`, in cents, or whatever the last decimal place of `lc_monetary` is.
+pub fn money(raw: &[u8]) -> Result<i64, ValueError> {
+    exactly(raw, "money").map(i64::from_be_bytes)
 }
 
 /// A `float4`.
@@ -92,7 +108,8 @@ impl Iterator for Groups<'_> {
 
 fn parse_numeric(raw: &[u8]) -> Option<Numeric<'_>> {
     let mut cursor = Cursor::new(raw);
-    let count = usize::try_from(cursor.i16()?).ok()?;
+    // Unsigned, as `numeric_recv` has it: a number can have 36,864 groups.
+    let count = usize::from(cursor.u16()?);
     let mut weight = i32::from(cursor.i16()?);
     let sign = cursor.u16()?;
     let display_scale = cursor.u16()?;

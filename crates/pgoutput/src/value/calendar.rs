@@ -13,6 +13,9 @@ const FIRST_DAY: i64 = -2_440_588;
 /// 5874897-12-31, the last date.
 const LAST_DAY: i64 = 2_145_042_905;
 
+/// 294276-12-31, the last day of timestamps.
+const LAST_TIMESTAMP_DAY: i64 = 106_762_939;
+
 /// What stands for `infinity` in a date; its negation for `-infinity`.
 pub(super) const DATE_INFINITY: i32 = i32::MAX;
 /// What stands for `infinity` in a timestamp; its negation for `-infinity`.
@@ -35,6 +38,36 @@ pub(super) fn unix_days(year: i64, month: u32, day: u32) -> Option<i64> {
     let day_of_year = (153 * month + 2) / 5 + i64::from(day) - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     Some(era * 146_097 + day_of_era - 719_468)
+}
+
+/// Year, month and day of a day since 1970-01-01, for any day of Postgres. Year 0 is 1 BC.
+pub(super) const fn civil(unix_days: i64) -> (i64, i64, i64) {
+    // As in `unix_days`, years begin in March.
+    let days = unix_days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let year = era * 400 + year_of_era;
+    if month < 10 {
+        (year, month + 3, day)
+    } else {
+        (year + 1, month - 9, day)
+    }
+}
+
+/// Days since 1970-01-01 and microseconds of the day of a finite timestamp in microseconds since
+/// 2000-01-01, in the range of Postgres (`IS_VALID_TIMESTAMP`).
+pub(super) fn split_timestamp(pg_micros: i64) -> Result<(i64, i64), ValueErrorKind> {
+    let unix_days = PG_EPOCH_UNIX_DAYS + pg_micros.div_euclid(MICROS_PER_DAY);
+    if (FIRST_DAY..=LAST_TIMESTAMP_DAY).contains(&unix_days) {
+        Ok((unix_days, pg_micros.rem_euclid(MICROS_PER_DAY)))
+    } else {
+        Err(ValueErrorKind::OutOfRange)
+    }
 }
 
 const fn days_in_month(year: i64, month: u32) -> Option<u32> {
@@ -77,6 +110,9 @@ mod tests {
         assert_eq!(unix_days(2000, 2, 29), Some(PG_EPOCH_UNIX_DAYS + 59));
         assert_eq!(unix_days(-4713, 11, 24), Some(FIRST_DAY));
         assert_eq!(unix_days(5_874_897, 12, 31), Some(LAST_DAY));
+        assert_eq!(unix_days(294_276, 12, 31), Some(LAST_TIMESTAMP_DAY));
+        assert_eq!(civil(FIRST_DAY), (-4713, 11, 24));
+        assert_eq!(civil(LAST_DAY), (5_874_897, 12, 31));
     }
 
     #[test]
@@ -101,6 +137,7 @@ mod tests {
             for month in 1..=12 {
                 for day in 1..=days_in_month(year, month).unwrap() {
                     assert_eq!(unix_days(year, month, day), Some(expected));
+                    assert_eq!(civil(expected), (year, i64::from(month), i64::from(day)));
                     expected += 1;
                 }
             }

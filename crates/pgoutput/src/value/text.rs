@@ -2,14 +2,20 @@
 //!
 //! Only the spellings that Postgres prints are accepted, not all that it reads.
 
+mod array;
 mod bytea;
 mod datetime;
+mod money;
+mod record;
 
 use std::num::IntErrorKind;
 use std::str::FromStr;
 
+pub use array::{TextArray, array};
 pub use bytea::bytea;
 pub use datetime::{date, time, timestamp, timestamptz};
+pub use money::money;
+pub use record::{TextRecord, record};
 
 use super::{ValueError, ValueErrorKind, decimal};
 use crate::reader::Cursor;
@@ -41,6 +47,11 @@ pub fn int8(raw: &[u8]) -> Result<i64, ValueError> {
 /// An `oid`.
 pub fn oid(raw: &[u8]) -> Result<u32, ValueError> {
     integer(raw, "oid")
+}
+
+/// A `xid8`, or any other unsigned number of 64 bits.
+pub fn uint8(raw: &[u8]) -> Result<u64, ValueError> {
+    integer(raw, "uint8")
 }
 
 fn integer<T: FromStr<Err = std::num::ParseIntError>>(

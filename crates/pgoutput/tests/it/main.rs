@@ -17,4 +17,6 @@ mod malformed;
 mod round_trip;
 mod values_awkward;
 mod values_formatted;
+mod values_nested;
+mod values_render;
 mod values_server;
