@@ -29,7 +29,10 @@ use lock::{Lock, NpmPackage, PyPackage};
 use crate::process::{find_on_path, on_path, run};
 
 /// The major version of Postgres that tests use unless `DUCKFEEDER_TEST_PG_MAJOR` says otherwise.
-pub const DEFAULT_MAJOR: u32 = 18;
+pub const DEFAULT_MAJOR: u32 = 15;
+
+/// The major version of Postgres that shows duckfeeder to a newcomer.
+pub const NEWEST_MAJOR: u32 = 18;
 
 /// The major versions of Postgres that duckfeeder supports.
 pub const MAJORS: [u32; 5] = [14, 15, 16, 17, 18];

@@ -4,11 +4,12 @@ use anyhow::Result;
 use duckfeeder_tests::{
     lake::snapshots,
     shop::{self, Business},
+    tools::MAJORS,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use std::time::Duration;
 
-use crate::rig::{Rig, SOURCE, long, seed, size};
+use crate::rig::{Rig, SOURCE, seed, size};
 
 #[test]
 fn a_shop_is_copied_and_then_streamed() -> Result<()> {
@@ -158,8 +159,7 @@ fn every_kind_of_change_is_replayed() -> Result<()> {
 
 #[test]
 fn every_supported_version_of_postgres_is_fed() -> Result<()> {
-    let majors: &[u32] = if long() { &[14, 15, 16, 17] } else { &[15] };
-    for &major in majors {
+    for major in MAJORS {
         let rig = Rig::with_major(major, &duckfeeder_tests::Options::default(), |config| {
             config
         })?;

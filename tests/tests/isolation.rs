@@ -1,6 +1,7 @@
 //! One table's trouble is not the others': it goes to state `error`, and a resync brings it back.
 
 use anyhow::{Context, Result, ensure};
+use duckfeeder_tests::Options;
 
 use crate::rig::{Rig, wait};
 
@@ -43,8 +44,10 @@ fn a_lake_table_that_somebody_drops_stops_only_its_own_source() -> Result<()> {
 }
 
 #[test]
-fn a_value_that_does_not_fit_stops_only_its_table() -> Result<()> {
-    let rig = Rig::new()?;
+fn with_stop_a_value_that_does_not_fit_stops_only_its_table() -> Result<()> {
+    let rig = Rig::with(&Options::default(), |config| {
+        config.line("policy", "on_unrepresentable = \"stop\"")
+    })?;
     rig.source(
         "create table bad (id int primary key, n numeric(8, 2));
          create table good (id int primary key, n numeric(8, 2))",

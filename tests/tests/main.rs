@@ -22,4 +22,5 @@ mod partitions;
 mod privileges;
 mod publication;
 mod rig;
+mod rows;
 mod same_database;

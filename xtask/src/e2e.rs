@@ -26,23 +26,11 @@ pub(crate) struct Args {
     filters: Vec<String>,
 }
 
-/// The versions of Postgres that the short run uses beside the default one: the oldest whose publications
-/// know row filters and column lists.
-const SHORT_MAJORS: [u32; 1] = [15];
-
 /// Gets the tools, builds, and runs all tests with their services at hand.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let tools = Tools::locate()?;
-    let mut majors = if args.long {
-        MAJORS.to_vec()
-    } else {
-        SHORT_MAJORS.to_vec()
-    };
-    majors.push(default_major()?);
-    majors.sort_unstable();
-    majors.dedup();
     say("getting Postgres and DuckDB (once)");
-    let mut variables = test_variables(&tools, &majors)?;
+    let mut variables = test_variables(&tools, &MAJORS)?;
 
     say("building (the first time takes minutes)");
     // The same selection as the test run, so that nothing is built twice with other features.
@@ -90,6 +78,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         all.extend(&filters);
         cargo_step(&all, &variables)
     };
+    let others = if args.long && has_nextest() {
+        end_to_end_on_the_others(&filters, &variables)
+    } else {
+        Ok(())
+    };
     let docs = if filters.is_empty() {
         cargo_step(&["test", "--workspace", "--doc"], &variables)
     } else {
@@ -98,7 +91,27 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if tests.is_err() {
         say(&scratch.log_tail(20));
     }
-    tests.and(docs)
+    tests.and(others).and(docs)
+}
+
+/// The end-to-end suite on every version of Postgres but the default one, which has had it.
+fn end_to_end_on_the_others(filters: &[&str], variables: &[(String, OsString)]) -> Result<()> {
+    let default = default_major()?;
+    let mut outcome = Ok(());
+    for major in MAJORS.into_iter().filter(|major| *major != default) {
+        say(&format!("the end-to-end tests on Postgres {major}"));
+        let mut variables = variables.to_vec();
+        variables.retain(|(name, _)| name != "DUCKFEEDER_TEST_PG_MAJOR");
+        variables.push((
+            "DUCKFEEDER_TEST_PG_MAJOR".to_owned(),
+            major.to_string().into(),
+        ));
+        let mut all = vec!["nextest", "run", "--package", "duckfeeder-tests"];
+        all.extend(["--profile", "long", "--test", "e2e"]);
+        all.extend(filters);
+        outcome = outcome.and(cargo_step(&all, &variables));
+    }
+    outcome
 }
 
 fn has_nextest() -> bool {

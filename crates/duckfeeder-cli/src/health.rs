@@ -106,6 +106,7 @@ pub(crate) mod tests {
                 error: None,
                 rows: 3,
                 discarded: 0,
+                unrepresentable: 0,
                 copied: None,
             }],
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{
     BackfillMode, CatalogConfig, FeederConfig, FeederName, FlushConfig, KeylessPolicy, Limits,
-    NumericMapping, OnTableError, Policy, SourceConfig, TableRule,
+    NumericMapping, OnTableError, OnUnrepresentable, Policy, SourceConfig, TableRule,
 };
 use crate::config::{Endpoint, PasswordProvider, PasswordSource, PublicationName, SlotName};
 use secrecy::SecretString;
@@ -172,6 +172,12 @@ impl Builder {
     /// False leaves the control tables to `duckfeeder migrate`.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.no_migration = !migrate;
+        self
+    }
+
+    /// What happens to a value that its lake column cannot hold.
+    pub fn on_unrepresentable(mut self, policy: OnUnrepresentable) -> Self {
+        self.policy.on_unrepresentable = policy;
         self
     }
 

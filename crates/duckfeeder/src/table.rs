@@ -1,6 +1,6 @@
 //! One rule of which tables are fed, and how.
 
-use crate::config::{BackfillMode, NumericMapping, TableRule};
+use crate::config::{ArrayMapping, BackfillMode, NumericMapping, TableRule};
 
 /// A rule for the tables that match `schema.table`; both parts may hold the globs `*` and `?`. An
 /// exact name beats a glob, a later rule beats an earlier one.
@@ -58,6 +58,20 @@ impl Table {
     #[must_use]
     pub fn numeric(mut self, column: impl Into<String>, mapping: NumericMapping) -> Self {
         self.0.numeric.insert(column.into(), mapping);
+        self
+    }
+
+    /// How one array column is stored.
+    #[must_use]
+    pub fn arrays(mut self, column: impl Into<String>, mapping: ArrayMapping) -> Self {
+        self.0.arrays.insert(column.into(), mapping);
+        self
+    }
+
+    /// True: updates and deletes carry the old values that the server sends, in `_df_before`.
+    #[must_use]
+    pub fn before_image(mut self, before_image: bool) -> Self {
+        self.0.before_image = before_image;
         self
     }
 

@@ -25,7 +25,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{Control, Fence};
-use crate::encode::{Op, RowEncoder, RowHead};
+use crate::dead_letters::DeadLetters;
+use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::layout::SourceColumn;
@@ -44,6 +45,9 @@ const RANGE_BLOCK: i64 = 1 << 40;
 pub(crate) struct CopyRequest {
     pub(crate) lake: Arc<LakeTable>,
     pub(crate) columns: Vec<SourceColumn>,
+    /// Columns that tell its rows apart, for what is said of a value that does not fit.
+    pub(crate) key: Vec<String>,
+    pub(crate) options: RowOptions,
     pub(crate) row_filter: Option<String>,
     pub(crate) root: Leaf,
     /// Heap relations that hold the rows: the table itself, or its leaf partitions. None are copied from when the
@@ -268,6 +272,19 @@ struct Round {
     events: mpsc::Sender<CopyEvent>,
 }
 
+/// The dead letters of a range.
+struct Letters {
+    pending: Option<DeadLetters>,
+    /// Begun with the first of them.
+    writer: Option<FileWriter>,
+}
+
+impl Letters {
+    fn memory_size(&self) -> usize {
+        self.pending.as_ref().map_or(0, DeadLetters::memory_size)
+    }
+}
+
 /// Why a range was not copied.
 enum RangeError {
     Again(String),
@@ -294,9 +311,9 @@ impl Round {
         }
         let source_oid = table.request.lake.source_oid;
         let event = match self.range(table, job).await {
-            Ok(file) => {
+            Ok(files) => {
                 let mut progress = table.progress();
-                progress.files.extend(file);
+                progress.files.extend(files);
                 progress.ranges_left -= 1;
                 if progress.ranges_left > 0 {
                     return Ok(());
@@ -328,12 +345,8 @@ impl Round {
         })
     }
 
-    /// Copies one range into at most one file.
-    async fn range(
-        &self,
-        table: &CopyTable,
-        job: &Job,
-    ) -> Result<Option<UploadedFile>, RangeError> {
+    /// Copies one range into at most one file, and one of dead letters.
+    async fn range(&self, table: &CopyTable, job: &Job) -> Result<Vec<UploadedFile>, RangeError> {
         let request = &table.request;
         let mut source = None;
         if let Some((leaf, range)) = &job.range {
@@ -356,35 +369,53 @@ impl Round {
                 cdc_source::render_copy(&leaf.schema, &leaf.name, &columns, Some(*range), filter);
             source = Some((session, sql));
         }
-        let name = LakeTable::new_file_name();
-        let path = request.lake.object_path(&name);
-        self.context
-            .control
-            .declare_files(&self.context.fence, &[(path, request.lake.table_id.get())])
-            .await?;
-        let mut writer = FileWriter::new(
-            Arc::clone(&self.context.storage),
-            Arc::clone(&request.lake),
-            name,
-            &self.context.options,
-        )?;
-        let rows = match self.copy(table, job, source.as_mut(), &mut writer).await {
+        let mut writer = self.writer(&request.lake).await?;
+        let mut letters = Letters {
+            pending: request.lake.dead_letters.clone().map(DeadLetters::new),
+            writer: None,
+        };
+        let rows = match self
+            .copy(table, job, source.as_mut(), &mut writer, &mut letters)
+            .await
+        {
             Ok(rows) => rows,
             Err(error) => {
                 writer.abort().await;
+                if let Some(writer) = letters.writer {
+                    writer.abort().await;
+                }
                 return Err(error);
             }
         };
-        let file = if rows > 0 {
-            Some(writer.finish().await?)
+        let mut files = Vec::new();
+        if rows > 0 {
+            files.push(writer.finish().await?);
         } else {
             writer.abort().await;
-            None
-        };
+        }
+        if let Some(writer) = letters.writer {
+            files.push(writer.finish().await?);
+        }
         if let Some((session, _)) = source {
             session.end().await.map_err(from_source)?.close().await;
         }
-        Ok(file)
+        Ok(files)
+    }
+
+    /// A new file, declared before it is uploaded (rule 16).
+    async fn writer(&self, lake: &Arc<LakeTable>) -> Result<FileWriter, FeederError> {
+        let name = LakeTable::new_file_name();
+        let path = lake.object_path(&name);
+        self.context
+            .control
+            .declare_files(&self.context.fence, &[(path, lake.table_id.get())])
+            .await?;
+        FileWriter::new(
+            Arc::clone(&self.context.storage),
+            Arc::clone(lake),
+            name,
+            &self.context.options,
+        )
     }
 
     /// Rule 2: what is read under the snapshot must be what the table is now, or the rows are not there.
@@ -428,8 +459,16 @@ impl Round {
         job: &Job,
         source: Option<&mut (CopySession, String)>,
         writer: &mut FileWriter,
+        letters: &mut Letters,
     ) -> Result<u64, RangeError> {
         let request = &table.request;
+        let key: Vec<usize> = request
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| request.key.contains(&column.name))
+            .map(|(position, _)| position)
+            .collect();
         let names: Vec<&str> = request
             .columns
             .iter()
@@ -437,7 +476,7 @@ impl Round {
             .collect();
         let columns: Vec<SourceColumn> =
             request.columns.iter().map(SourceColumn::of_copy).collect();
-        let mut encoder = RowEncoder::new(&columns, &names);
+        let mut encoder = RowEncoder::new(&columns, &names, request.options);
         let mut batch = RowBatchBuilder::new(&request.lake.schema);
         let lsn = i64::try_from(self.point.get()).map_err(|_too_large| {
             RangeError::Failed("the consistent point is beyond 2^63".to_owned())
@@ -464,13 +503,26 @@ impl Round {
             while let Some(bytes) = copy.next().await.map_err(from_source)? {
                 decoder.push(bytes);
                 while let Some(row) = decoder.next_row().map_err(decode_error)? {
+                    let none = || None::<std::iter::Empty<_>>;
                     encoder
-                        .append(&mut batch, head, row.iter(), None::<std::iter::Empty<_>>)
+                        .append(&mut batch, head, row.iter(), none(), none())
                         .map_err(|error| RangeError::Failed(error.to_string()))?;
+                    if let (false, Some(pending)) =
+                        (encoder.letters().is_empty(), &mut letters.pending)
+                    {
+                        let key = encoder.key_text(&key, row.iter());
+                        let names = (&*request.lake.source, &*request.lake.target);
+                        pending
+                            .append(head, names, key.as_deref(), encoder.letters())
+                            .map_err(|error| RangeError::Failed(error.to_string()))?;
+                    }
                     head.seq += 1;
                 }
                 if batch.memory_size() >= BATCH_BYTES {
                     total += self.flush(table, &mut batch, writer).await?;
+                }
+                if letters.memory_size() >= BATCH_BYTES {
+                    self.flush_letters(letters).await?;
                 }
             }
             decoder.finish().map_err(decode_error)?;
@@ -478,7 +530,26 @@ impl Round {
         if batch.rows() > 0 {
             total += self.flush(table, &mut batch, writer).await?;
         }
+        self.flush_letters(letters).await?;
         Ok(total)
+    }
+
+    async fn flush_letters(&self, letters: &mut Letters) -> Result<(), RangeError> {
+        let Some(pending) = letters
+            .pending
+            .as_mut()
+            .filter(|letters| !letters.is_empty())
+        else {
+            return Ok(());
+        };
+        let rows = pending
+            .finish()
+            .map_err(|error| RangeError::Failed(error.to_string()))?;
+        let writer = match &mut letters.writer {
+            Some(writer) => writer,
+            none => none.insert(self.writer(pending.table()).await?),
+        };
+        Ok(writer.write(rows).await?)
     }
 
     async fn flush(

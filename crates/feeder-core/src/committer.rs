@@ -24,7 +24,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::control::{Control, ControlError, EpochHook, Fence, Resolution, TableTransition};
+use crate::control::{
+    Control, ControlError, EpochHook, Fence, Resolution, TableChange, TableTransition,
+};
 use crate::epoch::{CopiedTable, EpochEnd, Part, Report, TableBatch, Work};
 use crate::error::{FeederError, FeederErrorKind, control_error, from_catalog, from_storage};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
@@ -177,6 +179,7 @@ impl Committer {
             .map(|(_, file)| file)
             .collect();
         let mut transitions = end.transitions;
+        transitions.extend(unrepresentable(&files));
         let mut incomplete = end.incomplete;
         let snapshot = loop {
             if files.is_empty() {
@@ -220,7 +223,7 @@ impl Committer {
             }
         };
         let mut rows: BTreeMap<u32, u64> = BTreeMap::new();
-        for file in &files {
+        for file in files.iter().filter(|file| !file.is_dead_letters()) {
             *rows.entry(file.table.source_oid).or_default() += file.data.record_count;
         }
         self.checkpoint = end.to;
@@ -228,6 +231,7 @@ impl Committer {
             to: end.to,
             snapshot: Some(snapshot),
             rows: rows.into_iter().collect(),
+            unrepresentable: transitions.iter().filter_map(count).collect(),
         };
         tell(reports, report).await
     }
@@ -237,7 +241,8 @@ impl Committer {
         copy: CopiedTable,
         reports: &mpsc::Sender<Report>,
     ) -> Result<(), FeederError> {
-        let transitions = [copy.transition];
+        let mut transitions = vec![copy.transition];
+        transitions.extend(unrepresentable(&copy.files));
         let commit = Commit {
             files: &copy.files,
             to: self.checkpoint,
@@ -255,6 +260,11 @@ impl Committer {
                     Report::CopyCommitted {
                         source_oid,
                         snapshot,
+                        unrepresentable: transitions
+                            .iter()
+                            .filter_map(count)
+                            .map(|(_, values)| values)
+                            .sum(),
                     },
                 )
                 .await
@@ -300,6 +310,7 @@ impl Committer {
             to,
             snapshot: None,
             rows: Vec::new(),
+            unrepresentable: Vec::new(),
         };
         tell(reports, report).await
     }
@@ -446,6 +457,25 @@ impl Committer {
             )),
             () = tokio::time::sleep(backoff.next()) => Ok(()),
         }
+    }
+}
+
+/// What the files of dead letters add to the tables' counts.
+fn unrepresentable(files: &[UploadedFile]) -> Vec<TableTransition> {
+    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+    for file in files.iter().filter(|file| file.is_dead_letters()) {
+        *counts.entry(file.table.source_oid).or_default() += file.data.record_count;
+    }
+    counts
+        .into_iter()
+        .map(|(source_oid, values)| TableTransition::unrepresentable(source_oid, values))
+        .collect()
+}
+
+fn count(transition: &TableTransition) -> Option<(u32, u64)> {
+    match transition.change {
+        TableChange::Unrepresentable(values) => Some((transition.source_oid, values)),
+        _ => None,
     }
 }
 

@@ -109,6 +109,15 @@ pub enum NumericMapping {
     Float64,
 }
 
+/// How the arrays of a column are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArrayMapping {
+    /// As a list; an array of several dimensions, or one that does not begin at 1, is unrepresentable.
+    List,
+    /// As nested JSON arrays; one that does not begin at 1 is unrepresentable.
+    Json,
+}
+
 /// Whether existing rows of a table are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum BackfillMode {
@@ -138,6 +147,11 @@ pub struct TableRule {
     pub backfill: Option<BackfillMode>,
     /// Overrides [`SourceConfig::numeric`] for the named columns.
     pub numeric: BTreeMap<String, NumericMapping>,
+    /// How the named array columns are stored. Without an entry, a column that declares several dimensions is JSON,
+    /// any other a list.
+    pub arrays: BTreeMap<String, ArrayMapping>,
+    /// Whether the lake also gets the old values that the server sends, in `_df_before`.
+    pub before_image: bool,
 }
 
 impl TableRule {
@@ -152,6 +166,8 @@ impl TableRule {
             row_filter: None,
             backfill: None,
             numeric: BTreeMap::new(),
+            arrays: BTreeMap::new(),
+            before_image: false,
         }
     }
 }
@@ -172,6 +188,19 @@ pub struct CatalogConfig {
 pub struct Policy {
     /// A deterministic error of one table.
     pub on_table_error: OnTableError,
+    /// A value that its lake column cannot hold.
+    pub on_unrepresentable: OnUnrepresentable,
+}
+
+/// What happens to a row with a value that its lake column cannot hold, such as `NaN` in a decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnUnrepresentable {
+    /// The cell becomes NULL and is named in `_df_unrepresentable`; its exact text goes to the lake table
+    /// `_df_dead_letters` in the same commit.
+    #[default]
+    Null,
+    /// It is an error of its table.
+    Stop,
 }
 
 /// What a deterministic error of one table does to the others (rule 7 of ARCHITECTURE.md).

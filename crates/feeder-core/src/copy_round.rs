@@ -8,6 +8,7 @@ use rand::Rng as _;
 
 use crate::backfill::{CopyRequest, CopySnapshot};
 use crate::control::{Fence, TableTransition};
+use crate::encode::RowOptions;
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::file::LakeTable;
 use crate::intake::FedTable;
@@ -19,6 +20,8 @@ use crate::stream::Source;
 pub(crate) struct Wanted {
     lake: Arc<LakeTable>,
     columns: Vec<SourceColumn>,
+    key: Vec<String>,
+    options: RowOptions,
     row_filter: Option<String>,
     copy_rows: bool,
 }
@@ -28,6 +31,8 @@ impl Wanted {
         Self {
             lake: Arc::clone(&table.lake),
             columns: table.columns.clone(),
+            key: table.key.clone(),
+            options: table.options,
             row_filter: table.row_filter.clone(),
             copy_rows: table.copy_rows,
         }
@@ -108,6 +113,8 @@ pub(crate) async fn prepare(
         requests.push(CopyRequest {
             lake: table.lake,
             columns: table.columns,
+            key: table.key,
+            options: table.options,
             row_filter: table.row_filter,
             root: own,
             leaves,

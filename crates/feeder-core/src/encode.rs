@@ -2,10 +2,11 @@
 
 use parquet_writer::{ColumnBuilder, RowBatchBuilder};
 use pgoutput::Datum;
-use pgoutput::value::{self, ValueError};
 
-use crate::layout::{META_COLUMNS, SourceColumn};
-use crate::types::Reader;
+use crate::config::OnUnrepresentable;
+use crate::dead_letters::Letter;
+use crate::layout::{BEFORE, META_COLUMNS, SourceColumn};
+use crate::types::{self, Reader, Scratch, ValueProblem};
 
 /// What a changelog row says happened; the text of `_df_op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,14 @@ pub(crate) struct EncodeError {
     pub(crate) problem: String,
 }
 
+/// How rows of a table are encoded, apart from its columns.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RowOptions {
+    pub(crate) on_unrepresentable: OnUnrepresentable,
+    /// Whether the lake's table has the old values, as a struct after the source columns.
+    pub(crate) before_image: bool,
+}
+
 /// Appends rows of one relation version to a batch of the table's lake columns.
 #[derive(Debug)]
 pub(crate) struct RowEncoder {
@@ -58,45 +67,44 @@ pub(crate) struct RowEncoder {
     absent: Vec<usize>,
     /// Names of the source columns, by builder index minus [`META_COLUMNS`].
     names: Vec<String>,
+    options: RowOptions,
     unchanged: Vec<usize>,
-    bytes: Vec<u8>,
-    text: String,
+    letters: Vec<Letter>,
+    scratch: Scratch,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Target {
-    builder: usize,
+    /// Position among the source columns of the lake.
+    column: usize,
     reader: Reader,
 }
 
 impl RowEncoder {
     /// Plans rows that carry `wire` columns, in that order, for a table with the source columns `lake`.
-    pub(crate) fn new(lake: &[SourceColumn], wire: &[&str]) -> Self {
-        let position = |name: &str| lake.iter().position(|column| column.name == name);
+    pub(crate) fn new(lake: &[SourceColumn], wire: &[&str], options: RowOptions) -> Self {
         let plan = wire
             .iter()
             .map(|name| {
-                let index = position(name)?;
-                let reader = lake.get(index)?.reader;
-                Some(Target {
-                    builder: META_COLUMNS + index,
-                    reader,
-                })
+                let column = lake.iter().position(|column| column.name == *name)?;
+                let reader = lake.get(column)?.reader.clone();
+                Some(Target { column, reader })
             })
             .collect();
         let absent = lake
             .iter()
             .enumerate()
             .filter(|(_, column)| !wire.contains(&column.name.as_str()))
-            .map(|(index, _)| META_COLUMNS + index)
+            .map(|(index, _)| index)
             .collect();
         Self {
             plan,
             absent,
             names: lake.iter().map(|column| column.name.clone()).collect(),
+            options,
             unchanged: Vec::new(),
-            bytes: Vec::new(),
-            text: String::new(),
+            letters: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -105,63 +113,137 @@ impl RowEncoder {
         self.plan.len()
     }
 
-    /// Appends one row. `old` fills values that the server did not send again because they are unchanged.
+    /// Appends one row. `old` fills values that the server did not send again because they are unchanged, and
+    /// `before` is what `_df_before` shows.
     ///
     /// After an error the row is half appended: the caller must abandon it.
-    pub(crate) fn append<'a>(
+    pub(crate) fn append<'a, Old: Iterator<Item = Datum<'a>>>(
         &mut self,
         batch: &mut RowBatchBuilder,
         head: RowHead,
         values: impl Iterator<Item = Datum<'a>>,
-        old: Option<impl Iterator<Item = Datum<'a>>>,
+        old: Option<Old>,
+        before: Option<impl Iterator<Item = Datum<'a>>>,
     ) -> Result<(), EncodeError> {
         let columns = batch.columns_mut();
         self.unchanged.clear();
+        self.letters.clear();
         let mut old = old;
         for (target, datum) in self.plan.iter().zip(values) {
-            let before = old.as_mut().and_then(Iterator::next);
-            let Some(target) = *target else { continue };
-            let datum = match (datum, before) {
+            let old = old.as_mut().and_then(Iterator::next);
+            let Some(target) = target else { continue };
+            let datum = match (datum, old) {
                 // A null there only says that the old row came without the column: null is never toasted.
-                (Datum::UnchangedToast, Some(before)) if before != Datum::Null => before,
+                (Datum::UnchangedToast, Some(old)) if old != Datum::Null => old,
                 (datum, _) => datum,
             };
-            let column = builder(columns, target.builder)?;
             if datum == Datum::UnchangedToast {
-                self.unchanged.push(target.builder - META_COLUMNS);
-                written(column.append_null())
-            } else {
-                append_value(
-                    column,
-                    target.reader,
-                    datum,
-                    &mut self.bytes,
-                    &mut self.text,
-                )
+                self.unchanged.push(target.column);
             }
-            .map_err(|problem| EncodeError {
-                column: self
-                    .names
-                    .get(target.builder - META_COLUMNS)
-                    .cloned()
-                    .unwrap_or_default(),
-                problem,
-            })?;
+            let column = builder(columns, META_COLUMNS + target.column)?;
+            let appended = types::append(column, &target.reader, datum, &mut self.scratch);
+            if let Err(problem) = appended {
+                let name = name(&self.names, target.column);
+                refuse(problem, self.options.on_unrepresentable)
+                    .and_then(|reason| {
+                        discarded(column)?;
+                        self.letters
+                            .push(Letter::new(name, reason, &target.reader, datum)?);
+                        Ok(())
+                    })
+                    .map_err(|problem| EncodeError {
+                        column: name.to_owned(),
+                        problem,
+                    })?;
+            }
         }
         for index in &self.absent {
-            written(builder(columns, *index)?.append_null()).map_err(internal)?;
+            written(builder(columns, META_COLUMNS + index)?.append_null()).map_err(internal)?;
+        }
+        if self.options.before_image {
+            self.append_before(columns, before)?;
         }
         let names = &self.names;
         let unchanged = self
             .unchanged
             .iter()
             .filter_map(|index| names.get(*index).map(String::as_str));
+        let unrepresentable = self.letters.iter().map(|letter| letter.column.as_str());
         append_head(
             columns,
             head,
             (!self.unchanged.is_empty()).then_some(unchanged),
+            (!self.letters.is_empty()).then_some(unrepresentable),
         )?;
         batch.end_row().map_err(|error| internal(error.to_string()))
+    }
+
+    /// The old values that the server sent, null where it sent none.
+    fn append_before<'a>(
+        &mut self,
+        columns: &mut [ColumnBuilder],
+        before: Option<impl Iterator<Item = Datum<'a>>>,
+    ) -> Result<(), EncodeError> {
+        let column = builder(columns, META_COLUMNS + self.names.len())?;
+        let Some(before) = before else {
+            return written(column.append_null()).map_err(internal);
+        };
+        let fields = column
+            .fields_mut()
+            .map_err(|error| internal(error.to_string()))?;
+        for (target, datum) in self.plan.iter().zip(before) {
+            let Some(target) = target else { continue };
+            let field = builder(fields, target.column)?;
+            let appended = types::append(field, &target.reader, datum, &mut self.scratch);
+            if let Err(problem) = appended {
+                let name = format!("{BEFORE}.{}", name(&self.names, target.column));
+                refuse(problem, self.options.on_unrepresentable)
+                    .and_then(|reason| {
+                        discarded(field)?;
+                        self.letters
+                            .push(Letter::new(&name, reason, &target.reader, datum)?);
+                        Ok(())
+                    })
+                    .map_err(|problem| EncodeError {
+                        column: name.clone(),
+                        problem,
+                    })?;
+            }
+        }
+        for index in &self.absent {
+            written(builder(fields, *index)?.append_null()).map_err(internal)?;
+        }
+        written(column.append_struct()).map_err(internal)
+    }
+
+    /// What the row that was appended last could not hold.
+    pub(crate) fn letters(&self) -> &[Letter] {
+        &self.letters
+    }
+
+    /// A row's values at some positions of the wire, by column name, as a JSON object of texts.
+    pub(crate) fn key_text<'a>(
+        &self,
+        positions: &[usize],
+        values: impl Iterator<Item = Datum<'a>>,
+    ) -> Option<String> {
+        let mut text = String::new();
+        for (position, datum) in values.enumerate() {
+            let Some(Some(target)) = self.plan.get(position) else {
+                continue;
+            };
+            if !positions.contains(&position) {
+                continue;
+            }
+            text.push(if text.is_empty() { '{' } else { ',' });
+            types::append_json_string(name(&self.names, target.column), &mut text);
+            text.push(':');
+            match types::output_text(&target.reader, datum) {
+                Ok(Some(value)) => types::append_json_string(&value, &mut text),
+                _ => text.push_str("null"),
+            }
+        }
+        (!text.is_empty()).then(|| text + "}")
     }
 
     /// Appends a row without values: `truncate` and `reset`.
@@ -173,29 +255,68 @@ impl RowEncoder {
         for column in columns.iter_mut().skip(META_COLUMNS) {
             written(column.append_null()).map_err(internal)?;
         }
-        append_head(columns, head, None::<std::iter::Empty<&str>>)?;
+        let none = || None::<std::iter::Empty<&str>>;
+        append_head(columns, head, none(), none())?;
         batch.end_row().map_err(|error| internal(error.to_string()))
     }
 }
 
-fn append_head<'a>(
+/// What is said of a value that the policy lets become NULL; an error for any other.
+fn refuse(problem: ValueProblem, policy: OnUnrepresentable) -> Result<String, String> {
+    match (problem, policy) {
+        (ValueProblem::Unrepresentable(reason), OnUnrepresentable::Null) => Ok(reason),
+        (ValueProblem::Unrepresentable(reason), OnUnrepresentable::Stop) => Err(format!(
+            "{reason}, and on_unrepresentable is \"stop\"; with \"null\" the cell becomes NULL and the value goes to the dead letters"
+        )),
+        (ValueProblem::Malformed(problem), _) => Err(problem),
+    }
+}
+
+/// Puts a null in the place of a value that was half appended.
+fn discarded(column: &mut ColumnBuilder) -> Result<(), String> {
+    column.discard();
+    written(column.append_null())
+}
+
+fn name(names: &[String], column: usize) -> &str {
+    names.get(column).map_or("", String::as_str)
+}
+
+fn append_head<'a, 'b>(
     columns: &mut [ColumnBuilder],
     head: RowHead,
     unchanged: Option<impl Iterator<Item = &'a str>>,
+    unrepresentable: Option<impl Iterator<Item = &'b str>>,
 ) -> Result<(), EncodeError> {
-    let [op, timestamp, lsn, seq, unchanged_list, unrepresentable, ..] = columns else {
+    let [
+        op,
+        timestamp,
+        lsn,
+        seq,
+        unchanged_list,
+        unrepresentable_list,
+        ..,
+    ] = columns
+    else {
         return Err(internal("the batch lacks the metadata columns".to_owned()));
     };
     written(op.append_str(head.op.as_str()))
         .and_then(|()| written(timestamp.append_timestamp(head.timestamp)))
         .and_then(|()| written(lsn.append_i64(head.lsn)))
         .and_then(|()| written(seq.append_i64(head.seq)))
-        .and_then(|()| match unchanged {
-            Some(names) => written(unchanged_list.append_str_list(names)),
-            None => written(unchanged_list.append_null()),
-        })
-        .and_then(|()| written(unrepresentable.append_null()))
+        .and_then(|()| append_names(unchanged_list, unchanged))
+        .and_then(|()| append_names(unrepresentable_list, unrepresentable))
         .map_err(internal)
+}
+
+fn append_names<'a>(
+    list: &mut ColumnBuilder,
+    names: Option<impl Iterator<Item = &'a str>>,
+) -> Result<(), String> {
+    written(match names {
+        Some(names) => list.append_str_list(names),
+        None => list.append_null(),
+    })
 }
 
 fn builder(columns: &mut [ColumnBuilder], index: usize) -> Result<&mut ColumnBuilder, EncodeError> {
@@ -212,99 +333,6 @@ fn internal(problem: String) -> EncodeError {
 }
 
 fn written<E: std::fmt::Display>(result: Result<(), E>) -> Result<(), String> {
-    result.map_err(|error| error.to_string())
-}
-
-fn append_value(
-    column: &mut ColumnBuilder,
-    reader: Reader,
-    datum: Datum<'_>,
-    bytes: &mut Vec<u8>,
-    text: &mut String,
-) -> Result<(), String> {
-    match datum {
-        Datum::Null | Datum::UnchangedToast => written(column.append_null()),
-        Datum::Text(raw) => append_text(column, reader, raw, bytes),
-        Datum::Binary(raw) => append_binary(column, reader, raw, text),
-    }
-}
-
-fn append_text(
-    column: &mut ColumnBuilder,
-    reader: Reader,
-    raw: &[u8],
-    bytes: &mut Vec<u8>,
-) -> Result<(), String> {
-    use value::text;
-    match reader {
-        Reader::Bool => written(column.append_bool(parsed(text::bool(raw))?)),
-        Reader::Int2 => written(column.append_i16(parsed(text::int2(raw))?)),
-        Reader::Int4 => written(column.append_i32(parsed(text::int4(raw))?)),
-        Reader::Int8 => written(column.append_i64(parsed(text::int8(raw))?)),
-        Reader::Oid => written(column.append_u32(parsed(text::oid(raw))?)),
-        Reader::Float4 => written(column.append_f32(parsed(text::float4(raw))?)),
-        Reader::Float8 | Reader::NumericFloat => {
-            written(column.append_f64(parsed(text::float8(raw))?))
-        }
-        Reader::Decimal { precision, scale } => {
-            written(column.append_decimal(parsed(text::numeric(raw, precision, scale))?))
-        }
-        Reader::NumericText | Reader::Text | Reader::OutputText | Reader::Json | Reader::Jsonb => {
-            written(column.append_str(parsed(text::text(raw))?))
-        }
-        Reader::Bytea => {
-            bytes.clear();
-            parsed(text::bytea(raw, bytes))?;
-            written(column.append_bytes(bytes))
-        }
-        Reader::Date => written(column.append_date(parsed(text::date(raw))?)),
-        Reader::Time => written(column.append_time(parsed(text::time(raw))?)),
-        Reader::Timestamp => written(column.append_timestamp(parsed(text::timestamp(raw))?)),
-        Reader::TimestampTz => written(column.append_timestamp(parsed(text::timestamptz(raw))?)),
-        Reader::Uuid => written(column.append_uuid(parsed(text::uuid(raw))?)),
-    }
-}
-
-fn append_binary(
-    column: &mut ColumnBuilder,
-    reader: Reader,
-    raw: &[u8],
-    text: &mut String,
-) -> Result<(), String> {
-    use value::binary;
-    match reader {
-        Reader::Bool => written(column.append_bool(parsed(binary::bool(raw))?)),
-        Reader::Int2 => written(column.append_i16(parsed(binary::int2(raw))?)),
-        Reader::Int4 => written(column.append_i32(parsed(binary::int4(raw))?)),
-        Reader::Int8 => written(column.append_i64(parsed(binary::int8(raw))?)),
-        Reader::Oid => written(column.append_u32(parsed(binary::oid(raw))?)),
-        Reader::Float4 => written(column.append_f32(parsed(binary::float4(raw))?)),
-        Reader::Float8 => written(column.append_f64(parsed(binary::float8(raw))?)),
-        Reader::Decimal { precision, scale } => {
-            written(column.append_decimal(parsed(binary::numeric(raw, precision, scale))?))
-        }
-        Reader::NumericText | Reader::NumericFloat => {
-            text.clear();
-            parsed(binary::numeric_text(raw, text))?;
-            if reader == Reader::NumericText {
-                written(column.append_str(text))
-            } else {
-                written(column.append_f64(parsed(value::text::float8(text.as_bytes()))?))
-            }
-        }
-        Reader::Text | Reader::Json => written(column.append_str(parsed(value::text::text(raw))?)),
-        Reader::OutputText => Err("the binary form of its type is not decoded".to_owned()),
-        Reader::Jsonb => written(column.append_str(parsed(binary::jsonb(raw))?)),
-        Reader::Bytea => written(column.append_bytes(raw)),
-        Reader::Date => written(column.append_date(parsed(binary::date(raw))?)),
-        Reader::Time => written(column.append_time(parsed(binary::time(raw))?)),
-        Reader::Timestamp => written(column.append_timestamp(parsed(binary::timestamp(raw))?)),
-        Reader::TimestampTz => written(column.append_timestamp(parsed(binary::timestamptz(raw))?)),
-        Reader::Uuid => written(column.append_uuid(parsed(binary::uuid(raw))?)),
-    }
-}
-
-fn parsed<T>(result: Result<T, ValueError>) -> Result<T, String> {
     result.map_err(|error| error.to_string())
 }
 

@@ -81,9 +81,16 @@ pub(crate) enum Report {
         snapshot: Option<i64>,
         /// Rows by source OID.
         rows: Vec<(u32, u64)>,
+        /// Values that went to the dead letters, by source OID.
+        unrepresentable: Vec<(u32, u64)>,
     },
     /// A copy is in the catalog.
-    CopyCommitted { source_oid: u32, snapshot: i64 },
+    CopyCommitted {
+        source_oid: u32,
+        snapshot: i64,
+        /// Values that went to the dead letters.
+        unrepresentable: u64,
+    },
     /// A table can no longer be written.
     TableFailed {
         source_oid: u32,

@@ -26,6 +26,8 @@ pub(crate) struct LakeTable {
     pub(crate) directory: String,
     pub(crate) schema: FileSchema,
     pub(crate) columns: Vec<LakeColumn>,
+    /// Where values go that its columns cannot hold; `None` for that table itself.
+    pub(crate) dead_letters: Option<Arc<LakeTable>>,
 }
 
 impl LakeTable {
@@ -43,10 +45,7 @@ impl LakeTable {
     pub(crate) fn expected_columns(&self) -> Vec<(ColumnId, String, ducklake_catalog::LakeType)> {
         self.columns
             .iter()
-            .map(|column| {
-                let id = ColumnId::new(i64::from(column.field_id));
-                (id, column.name.clone(), column.lake_type.clone())
-            })
+            .map(|column| (column.ids.id, column.name.clone(), column.lake_type.clone()))
             .collect()
     }
 }
@@ -58,6 +57,13 @@ pub(crate) struct UploadedFile {
     pub(crate) object_path: String,
     pub(crate) uploaded_at: std::time::Instant,
     pub(crate) data: DataFile,
+}
+
+impl UploadedFile {
+    /// Whether it holds dead letters of its source table, not changes.
+    pub(crate) fn is_dead_letters(&self) -> bool {
+        self.table.dead_letters.is_none()
+    }
 }
 
 /// Writes one file. Dropping it unfinished leaves an orphan for the janitor, never a visible file.

@@ -5,20 +5,21 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow_array::RecordBatch;
 use parquet_writer::RowBatchBuilder;
 use pgoutput::{Lsn, Message, RelationId};
 use rustc_hash::FxHashMap;
 
-use crate::config::{NumericMapping, OnTableError};
+use crate::config::OnTableError;
 use crate::control::TableTransition;
 use crate::coordinator::Coordinator;
-use crate::encode::{Op, RowEncoder, RowHead};
+use crate::dead_letters::DeadLetters;
+use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
 use crate::epoch::{EpochEnd, Part, TableBatch};
 use crate::error::{FeederError, FeederErrorKind};
 use crate::file::LakeTable;
 use crate::layout::SourceColumn;
 use crate::status::TableState;
+use crate::types::ColumnSettings;
 
 mod slot;
 
@@ -33,26 +34,16 @@ pub(crate) struct FedTable {
     pub(crate) excluded: Vec<String>,
     /// The view's key: changing it is a delete and an update.
     pub(crate) key: Vec<String>,
+    pub(crate) options: RowOptions,
+    /// Cells that became NULL since the copy that the lake holds, as committed.
+    pub(crate) unrepresentable: u64,
     /// The replica identity that the key follows from (rule 10).
     pub(crate) identity: String,
-    pub(crate) numeric: NumericSettings,
+    pub(crate) settings: ColumnSettings,
     pub(crate) row_filter: Option<String>,
     /// Whether a copy takes the rows there are, or only marks its beginning.
     pub(crate) copy_rows: bool,
     pub(crate) state: TableState,
-}
-
-/// How the unbounded `numeric` columns of a table are stored.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct NumericSettings {
-    pub(crate) default: NumericMapping,
-    pub(crate) columns: std::collections::BTreeMap<String, NumericMapping>,
-}
-
-impl NumericSettings {
-    pub(crate) fn of(&self, column: &str) -> NumericMapping {
-        self.columns.get(column).copied().unwrap_or(self.default)
-    }
 }
 
 /// See the module's documentation.
@@ -96,14 +87,16 @@ impl Intake {
         };
         for table in tables {
             let batch = RowBatchBuilder::new(&table.lake.schema);
+            let letters = table.lake.dead_letters.clone().map(DeadLetters::new);
             let slot = Slot {
                 table,
                 relation: None,
                 plan: None,
                 batch,
+                letters,
                 committed_rows: 0,
                 accounted: 0,
-                salvaged: None,
+                salvaged: Vec::new(),
                 discarded: 0,
                 before_failure: None,
             };
@@ -125,11 +118,9 @@ impl Intake {
         self.cut.clear();
         self.commit_timestamp = None;
         for slot in self.tables.values_mut() {
-            slot.batch = RowBatchBuilder::new(&slot.table.lake.schema);
             slot.relation = None;
             slot.plan = None;
-            slot.salvaged = None;
-            slot.reset();
+            slot.clear();
             match slot.before_failure.take() {
                 None => {}
                 // Its copy was given up when it failed.
@@ -187,7 +178,7 @@ impl Intake {
                 }
                 for id in self.touched.drain(..) {
                     if let Some(slot) = self.tables.get_mut(&id) {
-                        slot.committed_rows = slot.batch.rows();
+                        slot.commit();
                     }
                 }
                 self.coordinator.commit(commit.end_lsn);
@@ -202,14 +193,15 @@ impl Intake {
                 Ok(())
             }
             Message::Insert(insert) => self.change(insert.relation, now, |slot, head| {
-                slot.row(head, Op::Insert, &insert.new, None)?;
+                slot.row(head, Op::Insert, &insert.new, None, None)?;
                 Ok(1)
             }),
             Message::Update(update) => self.change(update.relation, now, |slot, head| {
                 slot.update(head, update.old.as_ref(), &update.new)
             }),
             Message::Delete(delete) => self.change(delete.relation, now, |slot, head| {
-                slot.row(head, Op::Delete, delete.old.tuple(), None)?;
+                let old = delete.old.tuple();
+                slot.row(head, Op::Delete, old, None, Some(old))?;
                 Ok(1)
             }),
             Message::Truncate(truncate) => {
@@ -269,7 +261,7 @@ impl Intake {
         match appended {
             Ok(rows) => {
                 transaction.seq += rows;
-                let size = u64::try_from(slot.batch.memory_size()).unwrap_or(u64::MAX);
+                let size = u64::try_from(slot.memory_size()).unwrap_or(u64::MAX);
                 self.buffered += size.saturating_sub(slot.accounted);
                 slot.accounted = size;
                 let rows = u64::try_from(rows).unwrap_or_default();
@@ -312,13 +304,9 @@ impl Intake {
             )));
         }
         tracing::error!(table = %name, lsn = %lsn, reason, remedy, "the table goes to state error; the others go on");
-        if slot.batch.abandon_row() > 0 || slot.committed_rows > 0 {
-            let (committed, _open) = slot.batch.split(slot.committed_rows).map_err(internal)?;
-            if committed.num_rows() > 0 {
-                slot.salvaged = Some(committed);
-            }
-        }
-        slot.committed_rows = 0;
+        slot.batch.abandon_row();
+        let (committed, _open) = slot.split().map_err(internal)?;
+        slot.salvaged = committed;
         slot.before_failure = Some(slot.table.state);
         slot.table.state = TableState::Error;
         let open = self.transaction.as_ref().map(|open| open.final_lsn);
@@ -338,9 +326,7 @@ impl Intake {
     /// A table whose failure is committed already: its rows are dropped.
     pub(crate) fn lost_table(&mut self, source_oid: u32) {
         if let Some(slot) = self.tables.get_mut(&RelationId::new(source_oid)) {
-            slot.batch = RowBatchBuilder::new(&slot.table.lake.schema);
-            slot.salvaged = None;
-            slot.reset();
+            slot.clear();
             slot.table.state = TableState::Error;
             slot.before_failure = None;
             self.transitions
@@ -353,12 +339,9 @@ impl Intake {
     pub(crate) fn cut_open_transaction(&mut self) -> Result<Option<Part>, FeederError> {
         let mut committed = Vec::new();
         for slot in self.tables.values_mut() {
-            let salvaged = slot.salvaged.take();
-            let (head, _open) = slot.batch.split(slot.committed_rows).map_err(internal)?;
-            slot.reset();
-            for rows in salvaged.into_iter().chain(Some(head)) {
-                push(&mut committed, &slot.table.lake, rows);
-            }
+            committed.append(&mut slot.salvaged);
+            let (head, _open) = slot.split().map_err(internal)?;
+            committed.extend(head);
         }
         let open = self.transaction.take().map(|open| open.final_lsn);
         self.touched.clear();
@@ -381,15 +364,8 @@ impl Intake {
     pub(crate) fn seal(&mut self) -> Result<Part, FeederError> {
         let mut batches = Vec::new();
         for slot in self.tables.values_mut() {
-            let salvaged = slot.salvaged.take();
-            let rows = (slot.batch.rows() > 0)
-                .then(|| slot.batch.finish())
-                .transpose()
-                .map_err(internal)?;
-            slot.reset();
-            for rows in salvaged.into_iter().chain(rows) {
-                push(&mut batches, &slot.table.lake, rows);
-            }
+            batches.append(&mut slot.salvaged);
+            batches.extend(slot.finish().map_err(internal)?);
         }
         Ok(self.closed(batches))
     }
@@ -400,21 +376,10 @@ impl Intake {
         let mut committed = Vec::new();
         let mut open = Vec::new();
         for slot in self.tables.values_mut() {
-            let salvaged = slot.salvaged.take();
-            let (head, tail) = if slot.batch.rows() > 0 {
-                let (head, tail) = slot.batch.split(slot.committed_rows).map_err(internal)?;
-                (Some(head), Some(tail))
-            } else {
-                (None, None)
-            };
-            slot.reset();
-            let table = &slot.table.lake;
-            for rows in salvaged.into_iter().chain(head) {
-                push(&mut committed, table, rows);
-            }
-            if let Some(rows) = tail {
-                push(&mut open, table, rows);
-            }
+            committed.append(&mut slot.salvaged);
+            let (head, tail) = slot.split().map_err(internal)?;
+            committed.extend(head);
+            open.extend(tail);
         }
         let transaction = self.transaction.as_ref().map(|open| open.final_lsn);
         // Batches are slices of one allocation: it is free when the last of them is, so the open part pays.
@@ -473,13 +438,6 @@ impl Intake {
             .values()
             .flat_map(|slot| &slot.table.columns)
             .all(|column| column.reader.binary())
-    }
-}
-
-fn push(batches: &mut Vec<TableBatch>, table: &Arc<LakeTable>, rows: RecordBatch) {
-    if rows.num_rows() > 0 {
-        let table = Arc::clone(table);
-        batches.push(TableBatch { table, rows });
     }
 }
 

@@ -1,18 +1,24 @@
 //! The lake's side of the fed tables: created, widened, and described for the file writers.
 
-use ducklake_catalog::{Catalog, ChangeSet, ColumnIds, Lake, LakeType, TableDef, TableId, ViewDef};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ducklake_catalog::{
+    Catalog, ChangeSet, ColumnDef, Lake, LakeType, Table, TableDef, TableId, ViewDef,
+};
 use pgoutput::Lsn;
 use uuid::Uuid;
 
 use crate::config::FeederConfig;
 use crate::control::{EpochHook, Fence, TableRow, TableTransition};
 use crate::current_view::{self, CurrentView};
+use crate::dead_letters;
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
 use crate::file::LakeTable;
-use crate::intake::NumericSettings;
 use crate::layout::{self, LakeColumn};
 use crate::plan::{SourceShape, TablePlan};
 use crate::status::TableState;
+use crate::types::ColumnSettings;
 
 /// A table of the plan with its control row, and the shape that its lake table must have.
 pub(crate) struct Wanted<'a> {
@@ -21,7 +27,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) shape: SourceShape,
 }
 
-/// Creates what is missing and widens what is to be copied anew, in one commit; returns the lake after it.
+/// Creates what is missing and widens what is to be copied anew, in one commit; returns the lake after it. `rows` are
+/// all tables of the feeder: each of their schemas gets a table for dead letters.
 ///
 /// # Errors
 /// A lake table that is not ours, or that cannot hold the source's columns.
@@ -30,6 +37,7 @@ pub(crate) async fn ensure(
     config: &FeederConfig,
     fence: &Fence,
     checkpoint: Lsn,
+    rows: &[TableRow],
     wanted: &[Wanted<'_>],
 ) -> Result<Lake, FeederError> {
     let lake = catalog.load().await.map_err(from_catalog)?;
@@ -38,10 +46,21 @@ pub(crate) async fn ensure(
         .with_message(format!("{}: tables", config.name));
     let mut created = Vec::new();
     let mut transitions = Vec::new();
+    let mut new_letters = false;
+    let schemas: BTreeSet<&str> = rows.iter().map(|row| row.target_schema.as_str()).collect();
+    for name in schemas {
+        if lake.find_table(name, dead_letters::TABLE).is_none() {
+            let schema = changes.ensure_schema(name);
+            let definition = TableDef::new(dead_letters::TABLE, dead_letters::column_defs())
+                .with_comment("values that a column of this schema's changelogs cannot hold");
+            changes.create_table(schema, definition);
+            new_letters = true;
+        }
+    }
     for wanted in wanted {
         let target = (&wanted.row.target_schema, &wanted.row.target_table);
         let schema = changes.ensure_schema(target.0.as_str());
-        let columns = wanted.shape.source_columns(&wanted.plan.numeric);
+        let columns = wanted.shape.source_columns(&wanted.plan.settings);
         let existing = wanted
             .row
             .lake_table_id
@@ -50,7 +69,7 @@ pub(crate) async fn ensure(
             if stored_shape(wanted.row)? == wanted.shape {
                 continue;
             }
-            for definition in layout::column_defs(&columns) {
+            for definition in layout::column_defs(&columns, wanted.shape.before_image) {
                 match table.find_column(&definition.name) {
                     None => changes.add_column(table.id, definition),
                     Some(found) if found.ty == definition.ty => {}
@@ -66,11 +85,14 @@ pub(crate) async fn ensure(
             }
         } else {
             refuse_foreign(&lake, wanted.row)?;
-            let definition = TableDef::new(target.1.as_str(), layout::column_defs(&columns))
-                .with_comment(format!(
-                    "changes of {}.{}, fed by duckfeeder {}",
-                    wanted.row.source_schema, wanted.row.source_table, config.name
-                ));
+            let definition = TableDef::new(
+                target.1.as_str(),
+                layout::column_defs(&columns, wanted.shape.before_image),
+            )
+            .with_comment(format!(
+                "changes of {}.{}, fed by duckfeeder {}",
+                wanted.row.source_schema, wanted.row.source_table, config.name
+            ));
             let table = changes.create_table(schema, definition);
             created.push((wanted.row.source_oid, table));
         }
@@ -99,7 +121,7 @@ pub(crate) async fn ensure(
             None => {}
         }
     }
-    if created.is_empty() && transitions.is_empty() {
+    if created.is_empty() && transitions.is_empty() && !new_letters {
         return Ok(lake);
     }
     let extra = serde_json::json!({
@@ -193,54 +215,65 @@ pub(crate) fn describe(
     lake: &Lake,
     row: &TableRow,
     shape: &SourceShape,
-    numeric: &NumericSettings,
+    settings: &ColumnSettings,
 ) -> Result<LakeTable, FeederError> {
-    let target = format!("{}.{}", row.target_schema, row.target_table);
+    let wanted = layout::column_defs(&shape.source_columns(settings), shape.before_image);
     let id = TableId::new(row.lake_table_id.unwrap_or_default());
-    let source_columns = shape.source_columns(numeric);
-    let (columns, directory) = if let Some(table) = lake.table(id) {
+    let letters = lake.find_table(&row.target_schema, dead_letters::TABLE);
+    let letters = describe_table(
+        row,
+        dead_letters::TABLE,
+        letters.map_or_else(|| TableId::new(0), |table| table.id),
+        letters,
+        &dead_letters::column_defs(),
+    )?;
+    let mut table = describe_table(row, &row.target_table, id, lake.table(id), &wanted)?;
+    table.dead_letters = Some(Arc::new(letters));
+    Ok(table)
+}
+
+fn describe_table(
+    row: &TableRow,
+    name: &str,
+    table_id: TableId,
+    found: Option<&Table>,
+    wanted: &[ColumnDef],
+) -> Result<LakeTable, FeederError> {
+    let target = format!("{}.{name}", row.target_schema);
+    let (columns, directory) = if let Some(table) = found {
         let columns = table
             .columns
             .iter()
-            .map(|column| lake_column(&column.name, &column.ty, &column.ids()))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|column| LakeColumn {
+                name: column.name.clone(),
+                lake_type: column.ty.clone(),
+                ids: column.ids(),
+            })
+            .collect();
         (columns, table.path.clone())
     } else {
-        let definition = TableDef::new(&row.target_table, layout::column_defs(&source_columns));
+        let definition = TableDef::new(name, wanted.to_vec());
         let columns = definition
             .columns
             .iter()
             .zip(definition.column_ids())
-            .map(|(column, ids)| lake_column(&column.name, &column.ty, &ids))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(column, ids)| LakeColumn {
+                name: column.name.clone(),
+                lake_type: column.ty.clone(),
+                ids,
+            })
+            .collect::<Vec<_>>();
         (columns, String::new())
     };
-    let schema = layout::file_schema(&target, &columns, &source_columns)?;
+    let schema = layout::file_schema(&target, &columns, wanted)?;
     Ok(LakeTable {
         source_oid: row.source_oid,
         source: format!("{}.{}", row.source_schema, row.source_table),
         target,
-        table_id: id,
+        table_id,
         directory: directory.trim_end_matches('/').to_owned(),
         schema,
         columns,
-    })
-}
-
-fn lake_column(name: &str, ty: &LakeType, ids: &ColumnIds) -> Result<LakeColumn, FeederError> {
-    Ok(LakeColumn {
-        name: name.to_owned(),
-        lake_type: ty.clone(),
-        field_id: field_id(ids.id.get())?,
-        element_id: ids.element().map(|id| field_id(id.get())).transpose()?,
-    })
-}
-
-fn field_id(id: i64) -> Result<i32, FeederError> {
-    i32::try_from(id).map_err(|_too_large| {
-        FeederError::permanent(
-            FeederErrorKind::Catalog,
-            format!("column id {id} is no field id"),
-        )
+        dead_letters: None,
     })
 }

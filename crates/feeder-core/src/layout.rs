@@ -1,10 +1,10 @@
 //! What a changelog table looks like in the lake: six columns of our own, then the source's.
 
-use ducklake_catalog::{ColumnDef, LakeType};
-use parquet_writer::{ColumnSpec, ColumnType, FileSchema};
+use ducklake_catalog::{ColumnDef, ColumnIds, LakeType};
+use parquet_writer::FileSchema;
 
 use crate::error::{FeederError, FeederErrorKind};
-use crate::types::Reader;
+use crate::types::{self, Reader, SourceType};
 
 /// How many columns come before the source's.
 pub(crate) const META_COLUMNS: usize = 6;
@@ -19,10 +19,14 @@ pub(crate) const META_NAMES: [&str; META_COLUMNS] = [
     "_df_unrepresentable",
 ];
 
+/// The old values that the server sent, a struct after the source columns; only with `before_image`.
+pub(crate) const BEFORE: &str = "_df_before";
+
 /// A source column that the lake has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceColumn {
     pub(crate) name: String,
+    pub(crate) source_type: SourceType,
     pub(crate) reader: Reader,
 }
 
@@ -31,13 +35,14 @@ impl SourceColumn {
     pub(crate) fn of_copy(&self) -> Self {
         Self {
             name: self.name.clone(),
+            source_type: self.source_type.clone(),
             reader: self.reader.of_copy(),
         }
     }
 }
 
 /// The columns of a changelog table, as the catalog creates them. Field ids follow from the order.
-pub(crate) fn column_defs(columns: &[SourceColumn]) -> Vec<ColumnDef> {
+pub(crate) fn column_defs(columns: &[SourceColumn], before_image: bool) -> Vec<ColumnDef> {
     let text_list = || LakeType::List(Box::new(LakeType::Varchar));
     let types = [
         LakeType::Varchar,
@@ -47,15 +52,18 @@ pub(crate) fn column_defs(columns: &[SourceColumn]) -> Vec<ColumnDef> {
         text_list(),
         text_list(),
     ];
+    let source = || {
+        columns
+            .iter()
+            .map(|column| (column.name.clone(), column.reader.lake_type()))
+    };
+    let before = before_image.then(|| ColumnDef::new(BEFORE, LakeType::Struct(source().collect())));
     META_NAMES
         .iter()
         .zip(types)
         .map(|(name, lake_type)| ColumnDef::new(*name, lake_type))
-        .chain(
-            columns
-                .iter()
-                .map(|column| ColumnDef::new(&column.name, column.reader.lake_type())),
-        )
+        .chain(source().map(|(name, lake_type)| ColumnDef::new(name, lake_type)))
+        .chain(before)
         .collect()
 }
 
@@ -64,34 +72,26 @@ pub(crate) fn column_defs(columns: &[SourceColumn]) -> Vec<ColumnDef> {
 pub(crate) struct LakeColumn {
     pub(crate) name: String,
     pub(crate) lake_type: LakeType,
-    pub(crate) field_id: i32,
-    /// Of the list's element.
-    pub(crate) element_id: Option<i32>,
+    pub(crate) ids: ColumnIds,
 }
 
-/// The Parquet schema of a changelog table's files: exactly the lake's columns, under their field ids.
+/// The Parquet schema of a table's files: the lake's columns that `wanted` names, under their field ids.
 ///
 /// # Errors
-/// When the lake's table is not the changelog table that `columns` describe.
+/// When the lake's table does not have the columns.
 pub(crate) fn file_schema(
     table: &str,
     lake: &[LakeColumn],
-    columns: &[SourceColumn],
+    wanted: &[ColumnDef],
 ) -> Result<FileSchema, FeederError> {
-    let wanted = column_defs(columns);
-    let types = [
-        ColumnType::Utf8,
-        ColumnType::TimestampTz,
-        ColumnType::Int64,
-        ColumnType::Int64,
-        ColumnType::ListUtf8,
-        ColumnType::ListUtf8,
-    ];
-    let column_types = types
-        .into_iter()
-        .chain(columns.iter().map(|column| column.reader.column_type()));
+    let internal = |problem: String| {
+        FeederError::permanent(
+            FeederErrorKind::Internal,
+            format!("file schema of lake table {table}: {problem}"),
+        )
+    };
     let mut specs = Vec::with_capacity(wanted.len());
-    for (definition, column_type) in wanted.iter().zip(column_types) {
+    for definition in wanted {
         let found = lake
             .iter()
             .find(|column| column.name == definition.name)
@@ -108,21 +108,11 @@ pub(crate) fn file_schema(
                     "the lake table was changed by somebody else, or the source's column was; drop {table} in the lake, or feed into another table with target_table"
                 ))
             })?;
-        specs.push(ColumnSpec {
-            name: found.name.clone(),
-            field_id: found.field_id,
-            column_type,
-            nullable: true,
-            element_field_id: found.element_id,
-        });
+        let spec = types::column_spec(&found.name, &found.lake_type, &found.ids)
+            .ok_or_else(|| internal(format!("{} cannot be written", found.lake_type)))?;
+        specs.push(spec);
     }
-    FileSchema::new(specs).map_err(|error| {
-        FeederError::permanent(
-            FeederErrorKind::Internal,
-            format!("file schema of lake table {table}"),
-        )
-        .with_source(error)
-    })
+    FileSchema::new(specs).map_err(|error| internal("invalid".to_owned()).with_source(error))
 }
 
 #[cfg(test)]
@@ -133,12 +123,16 @@ mod tests {
     const COLUMNS: [Column; 3] = [("id", INT8, -1), ("Größe", NUMERIC, -1), ("note", TEXT, -1)];
 
     fn schema(lake: &[LakeColumn]) -> Result<FileSchema, FeederError> {
-        file_schema("raw.t", lake, &source_columns(&COLUMNS))
+        file_schema(
+            "raw.t",
+            lake,
+            &column_defs(&source_columns(&COLUMNS), false),
+        )
     }
 
     #[test]
     fn our_columns_come_first_and_are_of_types_that_every_reader_has() {
-        let defs = column_defs(&source_columns(&COLUMNS));
+        let defs = column_defs(&source_columns(&COLUMNS), false);
         let described: Vec<String> = defs
             .iter()
             .map(|column| format!("{} {}", column.name, column.ty))
@@ -162,13 +156,15 @@ mod tests {
 
     #[test]
     fn files_carry_the_lakes_field_ids_whatever_their_order() {
-        let mut lake = lake_columns(&source_columns(&COLUMNS));
+        let mut lake = lake_columns(&column_defs(&source_columns(&COLUMNS), false));
         lake.reverse();
         let schema = schema(&lake).unwrap();
         for spec in schema.columns() {
             let column = lake.iter().find(|column| column.name == spec.name).unwrap();
-            assert_eq!(spec.field_id, column.field_id);
-            assert_eq!(spec.element_field_id, column.element_id);
+            assert_eq!(i64::from(spec.field_id), column.ids.id.get());
+            let element = spec.children.first().map(|element| element.field_id);
+            let wanted = column.ids.element().map(ducklake_catalog::ColumnId::get);
+            assert_eq!(element.map(i64::from), wanted);
             assert!(spec.nullable);
         }
         let names: Vec<&str> = schema.columns().iter().map(|spec| &*spec.name).collect();
@@ -178,12 +174,14 @@ mod tests {
 
     #[test]
     fn columns_that_the_lake_has_in_addition_are_left_to_it() {
-        let mut lake = lake_columns(&source_columns(&COLUMNS));
+        let mut lake = lake_columns(&column_defs(&source_columns(&COLUMNS), false));
         lake.push(LakeColumn {
             name: "dropped at the source".to_owned(),
             lake_type: LakeType::Int32,
-            field_id: 99,
-            element_id: None,
+            ids: ColumnIds {
+                id: ducklake_catalog::ColumnId::new(99),
+                children: Vec::new(),
+            },
         });
         assert_eq!(
             schema(&lake).unwrap().columns().len(),
@@ -193,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_lake_table_of_another_shape_is_refused() {
-        let whole = lake_columns(&source_columns(&COLUMNS));
+        let whole = lake_columns(&column_defs(&source_columns(&COLUMNS), false));
         let mut without = whole.clone();
         without.retain(|column| column.name != "note");
         let mut other_type = whole.clone();

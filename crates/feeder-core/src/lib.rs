@@ -21,6 +21,7 @@ pub mod control;
 mod coordinator;
 mod copy_round;
 pub mod current_view;
+mod dead_letters;
 mod encode;
 mod endpoint;
 mod epoch;

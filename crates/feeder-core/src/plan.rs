@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::check::Finding;
 use crate::config::{FeederConfig, KeylessPolicy};
 use crate::error::FeederErrorKind;
-use crate::intake::NumericSettings;
 use crate::layout::SourceColumn;
 use crate::select::{self, Selection};
-use crate::types;
+use crate::types::{ColumnSettings, SourceType, Types};
 
 mod identity;
 mod row_filter;
@@ -24,7 +23,7 @@ pub(crate) struct TablePlan {
     pub(crate) shape: SourceShape,
     /// Its updates and deletes cannot be published: it belongs into the publication of inserts and truncates.
     pub(crate) keyless: bool,
-    pub(crate) numeric: NumericSettings,
+    pub(crate) settings: ColumnSettings,
 }
 
 /// What the lake's table and its view are made from; kept in the control tables.
@@ -35,14 +34,17 @@ pub(crate) struct SourceShape {
     pub(crate) key: Vec<String>,
     /// `default`, `index`, `full` or `nothing`.
     pub(crate) identity: String,
+    /// Whether the lake has the old values too.
+    #[serde(default)]
+    pub(crate) before_image: bool,
 }
 
 /// One column of a [`SourceShape`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShapeColumn {
     pub(crate) name: String,
-    pub(crate) type_oid: u32,
-    pub(crate) type_modifier: i32,
+    #[serde(flatten)]
+    pub(crate) source_type: SourceType,
 }
 
 /// The name that the control tables hold.
@@ -57,23 +59,26 @@ pub(crate) fn identity_name(identity: ReplicaIdentity) -> &'static str {
 
 impl SourceShape {
     /// The columns with their readers.
-    pub(crate) fn source_columns(&self, numeric: &NumericSettings) -> Vec<SourceColumn> {
+    pub(crate) fn source_columns(&self, settings: &ColumnSettings) -> Vec<SourceColumn> {
         self.columns
             .iter()
             .map(|column| SourceColumn {
                 name: column.name.clone(),
-                reader: types::reader(
-                    pgoutput::Oid::new(column.type_oid),
-                    column.type_modifier,
-                    numeric.of(&column.name),
-                ),
+                source_type: column.source_type.clone(),
+                reader: settings.reader(&column.name, &column.source_type),
             })
             .collect()
     }
 }
 
 impl TablePlan {
-    pub(crate) fn new(config: &FeederConfig, selection: Selection, info: TableInfo) -> Self {
+    /// `types` are those of its columns, taken apart.
+    pub(crate) fn new(
+        config: &FeederConfig,
+        selection: Selection,
+        info: TableInfo,
+        types: &Types,
+    ) -> Self {
         let columns = info
             .columns
             .iter()
@@ -82,26 +87,32 @@ impl TablePlan {
             .filter(|column| !selection.exclude_columns.contains(&column.name))
             .map(|column| ShapeColumn {
                 name: column.name.clone(),
-                type_oid: column.type_oid.get(),
-                type_modifier: column.type_modifier,
+                source_type: SourceType::resolve(
+                    types,
+                    column.type_oid,
+                    column.type_modifier,
+                    column.dimensions.into(),
+                ),
             })
             .collect();
         let (key, keyless) = identity::of(&info);
-        let numeric = NumericSettings {
-            default: config.source.numeric,
-            columns: selection.numeric.clone(),
+        let settings = ColumnSettings {
+            numeric: config.source.numeric,
+            numeric_columns: selection.numeric.clone(),
+            arrays: selection.arrays.clone(),
         };
         let shape = SourceShape {
             columns,
             key,
             identity: identity_name(info.replica_identity).to_owned(),
+            before_image: selection.before_image,
         };
         Self {
             selection,
             info,
             shape,
             keyless,
-            numeric,
+            settings,
         }
     }
 

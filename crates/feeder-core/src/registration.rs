@@ -7,8 +7,9 @@ use cdc_source::partitions::PartitionTrees;
 use pgoutput::Oid;
 
 use crate::check::SourceInspection;
-use crate::config::BackfillMode;
+use crate::config::{BackfillMode, FeederConfig};
 use crate::control::{Control, FeederRow, Fence, NewTable, TableRow, TableTransition};
+use crate::encode::RowOptions;
 use crate::error::{FeederError, FeederErrorKind};
 use crate::intake::FedTable;
 use crate::lake_tables;
@@ -159,6 +160,7 @@ pub(crate) fn wanted_shapes<'a>(
 
 pub(crate) fn fed_tables(
     lake: &ducklake_catalog::Lake,
+    config: &FeederConfig,
     plans: &[TablePlan],
     rows: &[TableRow],
 ) -> Result<(Vec<FedTable>, BTreeMap<u32, String>), FeederError> {
@@ -173,13 +175,18 @@ pub(crate) fn fed_tables(
         if let Some(error) = &row.error {
             errors.insert(oid, error.reason.clone());
         }
-        let table = lake_tables::describe(lake, row, &shape, &plan.numeric)?;
+        let table = lake_tables::describe(lake, row, &shape, &plan.settings)?;
         fed.push(FedTable {
-            columns: shape.source_columns(&plan.numeric),
+            columns: shape.source_columns(&plan.settings),
             excluded: plan.selection.exclude_columns.clone(),
             key: shape.key,
+            options: RowOptions {
+                on_unrepresentable: config.policy.on_unrepresentable,
+                before_image: shape.before_image,
+            },
+            unrepresentable: row.unrepresentable,
             identity: shape.identity,
-            numeric: plan.numeric.clone(),
+            settings: plan.settings.clone(),
             row_filter: plan.selection.row_filter.clone(),
             copy_rows: plan.selection.backfill == BackfillMode::Initial,
             state: row.state,

@@ -63,6 +63,8 @@ pub struct TableReport {
     pub error: Option<String>,
     /// Rows of its first copy.
     pub copied_rows: u64,
+    /// Values, since that copy and in it, that their lake column could not hold: see `_df_dead_letters`.
+    pub unrepresentable: u64,
 }
 
 impl Report {
@@ -156,6 +158,7 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
             state: row.state,
             error,
             copied_rows: row.copied_rows,
+            unrepresentable: row.unrepresentable,
         });
     }
     Ok(Report {

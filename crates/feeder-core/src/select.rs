@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{BackfillMode, FeederConfig, NumericMapping, TableRule};
+use crate::config::{ArrayMapping, BackfillMode, FeederConfig, NumericMapping, TableRule};
 use crate::current_view;
+use crate::dead_letters;
 use crate::error::{FeederError, FeederErrorKind};
+use crate::layout::{BEFORE, META_NAMES};
 
 /// Schema of the control tables; never fed.
 pub(crate) const CONTROL_SCHEMA: &str = "duckfeeder";
@@ -24,6 +26,8 @@ pub(crate) struct Selection {
     pub(crate) row_filter: Option<String>,
     pub(crate) backfill: BackfillMode,
     pub(crate) numeric: BTreeMap<String, NumericMapping>,
+    pub(crate) arrays: BTreeMap<String, ArrayMapping>,
+    pub(crate) before_image: bool,
 }
 
 /// Applies the rules: an exact name beats a glob, a later rule beats an earlier one.
@@ -113,6 +117,8 @@ fn selection(rule: &TableRule, schema: &str, name: &str, backfill: BackfillMode)
         row_filter: rule.row_filter.clone(),
         backfill: rule.backfill.unwrap_or(backfill),
         numeric: rule.numeric.clone(),
+        arrays: rule.arrays.clone(),
+        before_image: rule.before_image,
     }
 }
 
@@ -125,6 +131,13 @@ fn check_targets(selections: &[Selection]) -> Result<(), FeederError> {
             current_view::view_name(&selection.target_table),
         ];
         for name in names {
+            if name.eq_ignore_ascii_case(dead_letters::TABLE) {
+                return Err(error(format!(
+                    "{}.{} would use the lake name {}.{name}, which is that of the dead letters",
+                    selection.schema, selection.name, selection.target_schema
+                ))
+                .with_remedy("give it another target_table"));
+            }
             let key = (selection.target_schema.to_lowercase(), name.to_lowercase());
             if let Some(other) = taken.insert(key, selection) {
                 return Err(error(format!(
@@ -146,9 +159,10 @@ pub(crate) fn check_columns<'a>(
     table: &str,
     columns: impl Iterator<Item = &'a str>,
 ) -> Result<(), FeederError> {
-    let mut taken: BTreeMap<String, &str> = crate::layout::META_NAMES
-        .iter()
-        .map(|name| ((*name).to_owned(), *name))
+    let mut taken: BTreeMap<String, &str> = META_NAMES
+        .into_iter()
+        .chain([BEFORE])
+        .map(|name| (name.to_owned(), name))
         .collect();
     for name in columns {
         if let Some(other) = taken.insert(name.to_lowercase(), name) {

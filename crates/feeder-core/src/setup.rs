@@ -102,7 +102,8 @@ pub(crate) async fn prepare(
             .await?;
     registration::keep_partitions(&control, &fence, &source, &trees).await?;
     let wanted = registration::wanted_shapes(&source.plans, &rows)?;
-    let lake = lake_tables::ensure(&catalog, config, &fence, row.checkpoint, &wanted).await?;
+    let lake =
+        lake_tables::ensure(&catalog, config, &fence, row.checkpoint, &rows, &wanted).await?;
     let rows = control.tables().await?;
     let dropped: Vec<TableTransition> = lake_tables::dropped(&lake, &rows)
         .map(|row| {
@@ -115,7 +116,7 @@ pub(crate) async fn prepare(
         .collect();
     control.update_tables(&fence, &dropped).await?;
     let rows = control.tables().await?;
-    let (tables, errors) = registration::fed_tables(&lake, &source.plans, &rows)?;
+    let (tables, errors) = registration::fed_tables(&lake, config, &source.plans, &rows)?;
 
     looked.keep(&control, &fence).await?;
     let publications = publish::read(&mut source.connection, config).await?;

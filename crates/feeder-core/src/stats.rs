@@ -22,11 +22,12 @@ pub(crate) fn to_lake(stats: file::ColumnStats) -> lake::FileColumnStats {
     }
 }
 
-/// `None` for a kind of value that the catalog crate does not know: unknown bounds are always safe.
+/// `None` for a value that the catalog crate cannot hold: unknown bounds are always safe.
 fn value(value: file::StatValue) -> Option<lake::StatValue> {
     Some(match value {
         file::StatValue::Bool(v) => lake::StatValue::Bool(v),
         file::StatValue::Int(v) => lake::StatValue::Int(v),
+        file::StatValue::UInt(v) => lake::StatValue::Int(i64::try_from(v).ok()?),
         file::StatValue::Float32(v) => lake::StatValue::Float32(v),
         file::StatValue::Float64(v) => lake::StatValue::Float64(v),
         file::StatValue::Decimal { value, scale } => lake::StatValue::Decimal { value, scale },
@@ -83,6 +84,7 @@ mod tests {
         let pairs = [
             (F::Bool(false), F::Bool(true), L::Bool(false), L::Bool(true)),
             (F::Int(-1), F::Int(2), L::Int(-1), L::Int(2)),
+            (F::UInt(1), F::UInt(2), L::Int(1), L::Int(2)),
             (
                 F::Float32(0.5),
                 F::Float32(1.5),
@@ -132,5 +134,25 @@ mod tests {
                 }
             );
         }
+    }
+
+    #[test]
+    fn unsigned_bounds_beyond_the_catalogs_integers_are_unknown() {
+        let range = |min, max| file::Bounds::Range {
+            min: file::StatValue::UInt(min),
+            max: file::StatValue::UInt(max),
+        };
+        let most = u64::try_from(i64::MAX).unwrap();
+        assert_eq!(
+            to_lake(of(range(0, most))).bounds,
+            lake::StatBounds::Range {
+                min: lake::StatValue::Int(0),
+                max: lake::StatValue::Int(i64::MAX),
+            }
+        );
+        assert_eq!(
+            to_lake(of(range(0, most + 1))).bounds,
+            lake::StatBounds::Unknown
+        );
     }
 }

@@ -69,6 +69,8 @@ pub struct TableStatus {
     pub rows: u64,
     /// Changes that arrived since the table is in error and were not recorded.
     pub discarded: u64,
+    /// Values that their lake column could not hold, since the table was last copied: see `_df_dead_letters`.
+    pub unrepresentable: u64,
     /// Rows copied so far by a copy that is under way, and the estimate of all.
     pub copied: Option<(u64, u64)>,
 }

@@ -13,7 +13,7 @@ use arrow_schema::DataType;
 use bytes::BytesMut;
 use cdc_source::tables::{ColumnInfo, Generated, Persistence, TableKind};
 use cdc_source::{Endpoint, KeyInfo, PublicationName, SlotName, TableInfo};
-use ducklake_catalog::{LakeType, TableId};
+use ducklake_catalog::{ColumnDef, TableDef, TableId};
 use pgoutput::{
     Begin, Commit, Datum, Decoder, Delete, Insert, Lsn, Message, Oid, OldTuple, PgTimestamp,
     ProtocolVersion, Relation, RelationColumn, RelationId, ReplicaIdentity, Truncate, Tuple,
@@ -22,15 +22,17 @@ use pgoutput::{
 
 use crate::config::{
     BackfillMode, CatalogConfig, FeederConfig, FeederName, FlushConfig, KeylessPolicy, Limits,
-    NumericMapping, Policy, SourceConfig, TableRule,
+    NumericMapping, OnUnrepresentable, Policy, SourceConfig, TableRule,
 };
+use crate::dead_letters;
+use crate::encode::RowOptions;
 use crate::file::LakeTable;
-use crate::intake::{FedTable, NumericSettings};
+use crate::intake::FedTable;
 use crate::layout::{self, LakeColumn, SourceColumn};
 use crate::plan::identity_name;
 use crate::select::Selection;
 use crate::status::TableState;
-use crate::types;
+use crate::types::{ColumnSettings, SourceType};
 
 pub(crate) const INT4: u32 = 23;
 pub(crate) const INT8: u32 = 20;
@@ -38,7 +40,8 @@ pub(crate) const TEXT: u32 = 25;
 pub(crate) const JSON: u32 = 114;
 pub(crate) const NUMERIC: u32 = 1700;
 pub(crate) const JSONB: u32 = 3802;
-pub(crate) const INET: u32 = 869;
+/// A type whose binary form is not decoded.
+pub(crate) const INT4RANGE: u32 = 3904;
 
 /// The type modifier of `numeric(precision, scale)`.
 pub(crate) const fn numeric_modifier(precision: i32, scale: i32) -> i32 {
@@ -125,6 +128,8 @@ pub(crate) fn selection(name: &str) -> Selection {
         row_filter: None,
         backfill: BackfillMode::Initial,
         numeric: BTreeMap::new(),
+        arrays: BTreeMap::new(),
+        before_image: false,
     }
 }
 
@@ -134,44 +139,66 @@ pub(crate) type Column = (&'static str, u32, i32);
 pub(crate) fn source_columns(columns: &[Column]) -> Vec<SourceColumn> {
     columns
         .iter()
-        .map(|(name, type_oid, modifier)| SourceColumn {
-            name: (*name).to_owned(),
-            reader: types::reader(Oid::new(*type_oid), *modifier, NumericMapping::Varchar),
+        .map(|(name, type_oid, modifier)| {
+            let source_type = SourceType::plain(Oid::new(*type_oid), *modifier);
+            SourceColumn {
+                name: (*name).to_owned(),
+                reader: ColumnSettings::default().reader(name, &source_type),
+                source_type,
+            }
         })
         .collect()
 }
 
 /// The columns as a catalog that numbers them from 1 has them.
-pub(crate) fn lake_columns(columns: &[SourceColumn]) -> Vec<LakeColumn> {
-    let mut next = 0;
-    let mut id = || {
-        next += 1;
-        next
-    };
-    layout::column_defs(columns)
-        .into_iter()
-        .map(|definition| LakeColumn {
-            field_id: id(),
-            element_id: matches!(definition.ty, LakeType::List(_)).then(&mut id),
-            name: definition.name,
-            lake_type: definition.ty,
+pub(crate) fn lake_columns(columns: &[ColumnDef]) -> Vec<LakeColumn> {
+    let definition = TableDef::new("t", columns.to_vec());
+    let ids = definition.column_ids();
+    columns
+        .iter()
+        .zip(ids)
+        .map(|(column, ids)| LakeColumn {
+            name: column.name.clone(),
+            lake_type: column.ty.clone(),
+            ids,
         })
         .collect()
 }
 
 /// Table `public.<name>`, fed into `raw.<name>`.
 pub(crate) fn lake_table(source_oid: u32, name: &str, columns: &[Column]) -> LakeTable {
-    let source = source_columns(columns);
-    let lake = lake_columns(&source);
+    let letters = described(
+        source_oid,
+        name,
+        dead_letters::TABLE,
+        0,
+        &dead_letters::column_defs(),
+    );
+    let columns = layout::column_defs(&source_columns(columns), false);
+    LakeTable {
+        dead_letters: Some(Arc::new(letters)),
+        ..described(source_oid, name, name, i64::from(source_oid), &columns)
+    }
+}
+
+fn described(
+    source_oid: u32,
+    source: &str,
+    name: &str,
+    table_id: i64,
+    columns: &[ColumnDef],
+) -> LakeTable {
+    let lake = lake_columns(columns);
     let target = format!("raw.{name}");
     LakeTable {
         source_oid,
-        source: format!("public.{name}"),
-        table_id: TableId::new(i64::from(source_oid)),
+        source: format!("public.{source}"),
+        table_id: TableId::new(table_id),
         directory: format!("raw/{name}"),
-        schema: layout::file_schema(&target, &lake, &source).unwrap(),
+        schema: layout::file_schema(&target, &lake, columns).unwrap(),
         columns: lake,
         target,
+        dead_letters: None,
     }
 }
 
@@ -192,7 +219,12 @@ pub(crate) fn fed_table(
             .map(|(name, ..)| (*name).to_owned())
             .collect(),
         identity: identity_name(identity).to_owned(),
-        numeric: NumericSettings::default(),
+        settings: ColumnSettings::default(),
+        options: RowOptions {
+            on_unrepresentable: OnUnrepresentable::Stop,
+            before_image: false,
+        },
+        unrepresentable: 0,
         row_filter: None,
         copy_rows: true,
         state: TableState::Streaming,
@@ -299,6 +331,7 @@ pub(crate) struct Row {
     pub(crate) lsn: i64,
     pub(crate) seq: i64,
     pub(crate) unchanged: Option<Vec<String>>,
+    pub(crate) unrepresentable: Option<Vec<String>>,
     pub(crate) values: Vec<Option<String>>,
 }
 
@@ -310,7 +343,6 @@ pub(crate) fn rows(batch: &RecordBatch) -> Vec<Row> {
         .enumerate()
         .map(|(row, mut cells)| {
             let values = cells.split_off(layout::META_COLUMNS);
-            assert_eq!(lists(row, 5), None, "_df_unrepresentable is not filled yet");
             let number = |column: usize| cells[column].as_ref().unwrap().parse().unwrap();
             Row {
                 op: cells[0].clone().unwrap(),
@@ -318,6 +350,7 @@ pub(crate) fn rows(batch: &RecordBatch) -> Vec<Row> {
                 lsn: number(2),
                 seq: number(3),
                 unchanged: lists(row, 4),
+                unrepresentable: lists(row, 5),
                 values,
             }
         })
@@ -373,7 +406,22 @@ fn cell(column: &ArrayRef, row: usize) -> Option<String> {
         DataType::Timestamp(..) => primitive!(TimestampMicrosecondType),
         DataType::Binary => format!("{:?}", column.as_binary::<i32>().value(row)),
         DataType::FixedSizeBinary(_) => format!("{:?}", column.as_fixed_size_binary().value(row)),
-        DataType::List(_) => format!("{:?}", names(column, row)),
+        DataType::List(_) => {
+            let list = column.as_list::<i32>().value(row);
+            let elements: Vec<String> = (0..list.len())
+                .map(|element| cell(&list, element).unwrap_or_default())
+                .collect();
+            format!("[{}]", elements.join(", "))
+        }
+        DataType::Struct(_) => {
+            let fields: Vec<String> = column
+                .as_struct()
+                .columns()
+                .iter()
+                .map(|field| cell(field, row).unwrap_or_default())
+                .collect();
+            format!("({})", fields.join(", "))
+        }
         other => panic!("no test shows {other} yet"),
     })
 }

@@ -1,19 +1,43 @@
 //! The type matrix: how a Postgres type is read from the wire and stored in the lake.
+//!
+//! Each family of types has a file of its own; `docs/types.md` is the matrix for people.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ducklake_catalog::LakeType;
-use parquet_writer::ColumnType;
+use parquet_writer::{ColumnSpec, ColumnType};
 use pgoutput::Oid;
 
-use crate::config::NumericMapping;
+use crate::config::{ArrayMapping, NumericMapping};
+
+mod append;
+mod array;
+mod composite;
+mod json;
+mod network;
+mod number;
+mod output;
+mod source_type;
+mod temporal;
+mod text;
+
+pub(crate) use append::{Scratch, ValueProblem, append};
+pub(crate) use array::ListReader;
+pub(crate) use composite::StructReader;
+pub(crate) use json::append_string as append_json_string;
+pub(crate) use output::output_text;
+pub(crate) use source_type::{MadeOf, SourceType, Types};
 
 /// How one source column travels and where it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
     Bool,
     Int2,
     Int4,
     Int8,
     Oid,
+    Uint8,
     Float4,
     Float8,
     Decimal {
@@ -22,6 +46,7 @@ pub(crate) enum Reader {
     },
     NumericText,
     NumericFloat,
+    Money,
     Text,
     Json,
     Jsonb,
@@ -31,173 +56,199 @@ pub(crate) enum Reader {
     Timestamp,
     TimestampTz,
     Uuid,
+    /// Stored as text; the binary form is rendered here as the server would.
+    Rendered(Rendered),
     /// A type that is carried as the text its output function gives.
     OutputText,
+    /// An array with one dimension.
+    List(Arc<ListReader>),
+    /// An array whose values have several dimensions: nested JSON arrays.
+    JsonArray(Arc<ListReader>),
+    Struct(Arc<StructReader>),
+    /// The output function's text where a copy sends binary.
+    CopiedText(Arc<Reader>),
 }
 
-/// The reader of a type (Postgres documentation, chapter 8; OIDs from `pg_type.dat`).
+/// Types whose text is rendered from their binary form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rendered {
+    TimeTz,
+    Interval,
+    Inet,
+    Cidr,
+    MacAddr,
+    MacAddr8,
+    Bit,
+    PgLsn,
+}
+
+/// What the configuration says of how a table's columns are stored.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ColumnSettings {
+    pub(crate) numeric: NumericMapping,
+    /// By column, instead of `numeric`.
+    pub(crate) numeric_columns: BTreeMap<String, NumericMapping>,
+    pub(crate) arrays: BTreeMap<String, ArrayMapping>,
+}
+
+impl ColumnSettings {
+    /// The reader of a column of type `ty`.
+    pub(crate) fn reader(&self, column: &str, ty: &SourceType) -> Reader {
+        let numeric = self.numeric_columns.get(column).copied();
+        let reader = reader(ty, numeric.unwrap_or(self.numeric));
+        match (reader, self.arrays.get(column)) {
+            (Reader::List(list), Some(ArrayMapping::Json)) => Reader::JsonArray(list),
+            (Reader::JsonArray(list), Some(ArrayMapping::List)) => Reader::List(list),
+            (reader, _) => reader,
+        }
+    }
+}
+
+/// The reader of a type.
 ///
 /// `numeric` says how a `numeric` without a usable precision is stored.
-pub(crate) fn reader(type_oid: Oid, type_modifier: i32, numeric: NumericMapping) -> Reader {
-    match type_oid.get() {
-        16 => Reader::Bool,
-        17 => Reader::Bytea,
-        20 => Reader::Int8,
-        21 => Reader::Int2,
-        23 => Reader::Int4,
-        26 => Reader::Oid,
-        19 | 25 | 1042 | 1043 => Reader::Text,
-        114 => Reader::Json,
-        3802 => Reader::Jsonb,
-        700 => Reader::Float4,
-        701 => Reader::Float8,
-        1082 => Reader::Date,
-        1083 => Reader::Time,
-        1114 => Reader::Timestamp,
-        1184 => Reader::TimestampTz,
-        1700 => numeric_reader(type_modifier, numeric),
-        2950 => Reader::Uuid,
-        _ => Reader::OutputText,
+fn reader(ty: &SourceType, numeric: NumericMapping) -> Reader {
+    match &ty.made_of {
+        MadeOf::Domain(base) => return reader(base, numeric),
+        MadeOf::Label => return Reader::Text,
+        MadeOf::Array(array) => return array::reader(array, ty.type_modifier, numeric),
+        MadeOf::Composite(attributes) => return composite::reader(attributes, numeric),
+        MadeOf::Itself => {}
     }
-}
-
-/// A `numeric(p, s)` has the modifier `((p << 16) | (s & 0x7ff)) + 4`, the scale being an 11-bit two's complement.
-fn numeric_reader(type_modifier: i32, unbounded: NumericMapping) -> Reader {
-    if let Ok(packed) = u32::try_from(type_modifier.saturating_sub(4)) {
-        let precision = u8::try_from((packed >> 16) & 0xffff).unwrap_or(u8::MAX);
-        // A negative scale has its sign bit set and so is far above any precision.
-        let scale = u8::try_from(packed & 0x7ff).unwrap_or(u8::MAX);
-        if type_modifier >= 4 && (1..=38).contains(&precision) && scale <= precision {
-            return Reader::Decimal { precision, scale };
-        }
-        if type_modifier >= 4 {
-            return Reader::NumericText;
-        }
-    }
-    match unbounded {
-        NumericMapping::Varchar => Reader::NumericText,
-        NumericMapping::Decimal { precision, scale } => Reader::Decimal { precision, scale },
-        NumericMapping::Float64 => Reader::NumericFloat,
-    }
+    let oid = Oid::new(ty.type_oid);
+    number::reader(oid, ty.type_modifier, numeric)
+        .or_else(|| text::reader(oid))
+        .or_else(|| temporal::reader(oid))
+        .or_else(|| network::reader(oid))
+        .unwrap_or(Reader::OutputText)
 }
 
 impl Reader {
     /// Whether the binary form of the type is decoded here. One column without it makes the whole session text
     /// (rule 9 of ARCHITECTURE.md).
-    pub(crate) fn binary(self) -> bool {
-        self != Self::OutputText
-    }
-
-    /// The reader of what [`Self::copy_expression`] yields.
-    pub(crate) fn of_copy(self) -> Self {
+    pub(crate) fn binary(&self) -> bool {
         match self {
-            Self::OutputText => Self::Text,
-            other => other,
+            Self::OutputText => false,
+            Self::List(list) | Self::JsonArray(list) => list.element.binary(),
+            Self::Struct(composite) => composite.fields.iter().all(|field| field.reader.binary()),
+            _ => true,
         }
     }
 
-    pub(crate) fn lake_type(self) -> LakeType {
+    /// The reader of what [`Self::copy_expression`] yields.
+    pub(crate) fn of_copy(&self) -> Self {
+        if self.binary() {
+            self.clone()
+        } else {
+            Self::CopiedText(Arc::new(self.clone()))
+        }
+    }
+
+    /// The expression that COPY selects for a column of this reader, whose binary form this crate decodes.
+    ///
+    /// `format('%s', x)` calls the type's output function, as the stream does; a cast to text would not (`inet`). And
+    /// it makes no difference between NULL and an empty text, which `num_nulls` does.
+    pub(crate) fn copy_expression(&self, quoted_column: &str) -> String {
+        if self.binary() {
+            quoted_column.to_owned()
+        } else {
+            format!(
+                "CASE WHEN pg_catalog.num_nulls({quoted_column}) = 0 THEN pg_catalog.format('%s', {quoted_column}) END"
+            )
+        }
+    }
+
+    pub(crate) fn lake_type(&self) -> LakeType {
         match self {
             Self::Bool => LakeType::Boolean,
             Self::Int2 => LakeType::Int16,
             Self::Int4 => LakeType::Int32,
             Self::Int8 => LakeType::Int64,
             Self::Oid => LakeType::UInt32,
+            Self::Uint8 => LakeType::UInt64,
             Self::Float4 => LakeType::Float32,
             Self::Float8 | Self::NumericFloat => LakeType::Float64,
-            Self::Decimal { precision, scale } => LakeType::Decimal { precision, scale },
-            Self::NumericText | Self::Text | Self::OutputText => LakeType::Varchar,
-            Self::Json | Self::Jsonb => LakeType::Json,
+            Self::Decimal { precision, scale } => LakeType::Decimal {
+                precision: *precision,
+                scale: *scale,
+            },
+            Self::Money => LakeType::Decimal {
+                precision: number::MONEY_PRECISION,
+                scale: number::MONEY_SCALE,
+            },
+            Self::NumericText | Self::Text | Self::Rendered(_) | Self::OutputText => {
+                LakeType::Varchar
+            }
+            Self::Json | Self::Jsonb | Self::JsonArray(_) => LakeType::Json,
             Self::Bytea => LakeType::Blob,
             Self::Date => LakeType::Date,
             Self::Time => LakeType::Time,
             Self::Timestamp => LakeType::Timestamp,
             Self::TimestampTz => LakeType::TimestampTz,
             Self::Uuid => LakeType::Uuid,
-        }
-    }
-
-    pub(crate) fn column_type(self) -> ColumnType {
-        match self {
-            Self::Bool => ColumnType::Boolean,
-            Self::Int2 => ColumnType::Int16,
-            Self::Int4 => ColumnType::Int32,
-            Self::Int8 => ColumnType::Int64,
-            Self::Oid => ColumnType::UInt32,
-            Self::Float4 => ColumnType::Float32,
-            Self::Float8 | Self::NumericFloat => ColumnType::Float64,
-            Self::Decimal { precision, scale } => ColumnType::Decimal { precision, scale },
-            Self::NumericText | Self::Text | Self::OutputText => ColumnType::Utf8,
-            Self::Json | Self::Jsonb => ColumnType::Json,
-            Self::Bytea => ColumnType::Binary,
-            Self::Date => ColumnType::Date,
-            Self::Time => ColumnType::Time,
-            Self::Timestamp => ColumnType::Timestamp,
-            Self::TimestampTz => ColumnType::TimestampTz,
-            Self::Uuid => ColumnType::Uuid,
-        }
-    }
-
-    /// The expression that COPY selects for a column of this reader, whose binary form this crate decodes.
-    ///
-    /// `format('%s', x)` calls the type's output function, as the stream does; a cast to text would not (`inet`).
-    pub(crate) fn copy_expression(self, quoted_column: &str) -> String {
-        match self {
-            Self::OutputText => format!(
-                "CASE WHEN pg_catalog.num_nulls({quoted_column}) = 0 THEN pg_catalog.format('%s', {quoted_column}) END"
+            Self::List(list) => LakeType::list(list.element.lake_type()),
+            Self::Struct(composite) => LakeType::Struct(
+                composite
+                    .fields
+                    .iter()
+                    .map(|field| (field.name.clone(), field.reader.lake_type()))
+                    .collect(),
             ),
-            _ => quoted_column.to_owned(),
+            Self::CopiedText(reader) => reader.lake_type(),
         }
     }
+}
+
+/// The file's column for a lake column of type `ty`, or `None` for a type that is never written.
+pub(crate) fn column_spec(
+    name: &str,
+    ty: &LakeType,
+    ids: &ducklake_catalog::ColumnIds,
+) -> Option<ColumnSpec> {
+    let mut children = ids.children.iter();
+    let mut child = |name: &str, ty: &LakeType| column_spec(name, ty, children.next()?);
+    let (column_type, nested) = match ty {
+        LakeType::Boolean => (ColumnType::Boolean, Vec::new()),
+        LakeType::Int16 => (ColumnType::Int16, Vec::new()),
+        LakeType::Int32 => (ColumnType::Int32, Vec::new()),
+        LakeType::Int64 => (ColumnType::Int64, Vec::new()),
+        LakeType::UInt32 => (ColumnType::UInt32, Vec::new()),
+        LakeType::UInt64 => (ColumnType::UInt64, Vec::new()),
+        LakeType::Float32 => (ColumnType::Float32, Vec::new()),
+        LakeType::Float64 => (ColumnType::Float64, Vec::new()),
+        LakeType::Decimal { precision, scale } => (
+            ColumnType::Decimal {
+                precision: *precision,
+                scale: *scale,
+            },
+            Vec::new(),
+        ),
+        LakeType::Varchar => (ColumnType::Utf8, Vec::new()),
+        LakeType::Json => (ColumnType::Json, Vec::new()),
+        LakeType::Blob => (ColumnType::Binary, Vec::new()),
+        LakeType::Date => (ColumnType::Date, Vec::new()),
+        LakeType::Time => (ColumnType::Time, Vec::new()),
+        LakeType::Timestamp => (ColumnType::Timestamp, Vec::new()),
+        LakeType::TimestampTz => (ColumnType::TimestampTz, Vec::new()),
+        LakeType::Uuid => (ColumnType::Uuid, Vec::new()),
+        LakeType::List(element) => (ColumnType::List, vec![child("element", element)?]),
+        LakeType::Struct(fields) => (
+            ColumnType::Struct,
+            fields
+                .iter()
+                .map(|(name, ty)| child(name, ty))
+                .collect::<Option<Vec<_>>>()?,
+        ),
+        _ => return None,
+    };
+    Some(ColumnSpec {
+        name: name.to_owned(),
+        field_id: i32::try_from(ids.id.get()).ok()?,
+        column_type,
+        nullable: true,
+        children: nested,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn numeric(precision: i32, scale: i32) -> i32 {
-        ((precision << 16) | (scale & 0x7ff)) + 4
-    }
-
-    #[test]
-    fn numeric_modifiers_become_decimals_where_the_lake_has_them() {
-        let read = |modifier| reader(Oid::new(1700), modifier, NumericMapping::Varchar);
-        assert_eq!(
-            read(numeric(12, 2)),
-            Reader::Decimal {
-                precision: 12,
-                scale: 2
-            }
-        );
-        assert_eq!(
-            read(numeric(38, 38)),
-            Reader::Decimal {
-                precision: 38,
-                scale: 38
-            }
-        );
-        assert_eq!(read(numeric(39, 0)), Reader::NumericText);
-        assert_eq!(read(numeric(5, -2)), Reader::NumericText);
-        assert_eq!(read(numeric(3, 5)), Reader::NumericText);
-        assert_eq!(read(numeric(1000, 0)), Reader::NumericText);
-        assert_eq!(read(-1), Reader::NumericText);
-    }
-
-    #[test]
-    fn only_unbounded_numeric_follows_the_setting() {
-        let float = NumericMapping::Float64;
-        assert_eq!(reader(Oid::new(1700), -1, float), Reader::NumericFloat);
-        assert_eq!(
-            reader(Oid::new(1700), numeric(50, 2), float),
-            Reader::NumericText
-        );
-    }
-
-    #[test]
-    fn unknown_types_are_text_and_make_the_session_text() {
-        let reader = reader(Oid::new(3904), -1, NumericMapping::Varchar);
-        assert_eq!(reader, Reader::OutputText);
-        assert!(!reader.binary());
-        assert_eq!(reader.lake_type(), LakeType::Varchar);
-    }
-}
+mod tests;

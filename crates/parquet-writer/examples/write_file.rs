@@ -92,19 +92,33 @@ fn columns() -> Vec<ColumnSpec> {
         ("local_time", ColumnType::Timestamp),
         ("created_at", ColumnType::TimestampTz),
         ("key", ColumnType::Uuid),
-        ("tags", ColumnType::ListUtf8),
+        ("sequence", ColumnType::UInt64),
+        ("tags", ColumnType::List),
+        ("contact", ColumnType::Struct),
     ];
     types
         .into_iter()
         .zip(1..)
         .map(|((name, column_type), field_id)| ColumnSpec {
-            name: name.to_owned(),
-            field_id,
-            column_type,
             nullable: field_id > 1,
-            element_field_id: (column_type == ColumnType::ListUtf8).then_some(field_id + 100),
+            ..ColumnSpec::new(name, field_id, column_type).with_children(children(column_type))
         })
         .collect()
+}
+
+/// What is below a column: a list is one of text, a struct has a text and a list of numbers.
+fn children(column_type: ColumnType) -> Vec<ColumnSpec> {
+    match column_type {
+        ColumnType::List => vec![ColumnSpec::new("element", 101, ColumnType::Utf8)],
+        ColumnType::Struct => {
+            vec![
+                ColumnSpec::new("name", 102, ColumnType::Utf8),
+                ColumnSpec::new("visits", 103, ColumnType::List)
+                    .with_children(vec![ColumnSpec::new("element", 104, ColumnType::Int32)]),
+            ]
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn append_values(batch: &mut RowBatchBuilder) -> Result<(), Box<dyn Error>> {
@@ -127,7 +141,9 @@ fn append_values(batch: &mut RowBatchBuilder) -> Result<(), Box<dyn Error>> {
         local_time,
         created_at,
         key,
+        sequence,
         tags,
+        contact,
     ] = batch.columns_mut()
     else {
         return Err("the schema has other columns".into());
@@ -150,7 +166,18 @@ fn append_values(batch: &mut RowBatchBuilder) -> Result<(), Box<dyn Error>> {
     local_time.append_timestamp(1_717_243_200_123_456)?; // 2024-06-01 12:00:00.123456
     created_at.append_timestamp(1_717_243_200_000_000)?; // 2024-06-01 12:00:00+00
     key.append_uuid(0x0190_f7a2_0000_7000_8000_0000_0000_002a_u128.to_be_bytes())?;
+    sequence.append_u64(u64::MAX)?;
     tags.append_str_list(["red", "", "blue"])?;
+    let [name, visits] = contact.fields_mut()? else {
+        return Err("the struct has other fields".into());
+    };
+    name.append_str("ada")?;
+    for visit in [3, 1] {
+        visits.element_mut()?.append_i32(visit)?;
+    }
+    visits.element_mut()?.append_null()?;
+    visits.append_list()?; // [3, 1, null]
+    contact.append_struct()?;
     batch.end_row()?;
     Ok(())
 }
@@ -187,7 +214,14 @@ fn append_extremes(batch: &mut RowBatchBuilder) -> Result<(), Box<dyn Error>> {
             ColumnType::Timestamp => column.append_timestamp(i64::MAX)?,
             ColumnType::TimestampTz => column.append_timestamp(-i64::MAX)?,
             ColumnType::Uuid => column.append_uuid([0xff; 16])?,
-            ColumnType::ListUtf8 => column.append_str_list([])?,
+            ColumnType::UInt64 => column.append_u64(0)?,
+            ColumnType::List => column.append_list()?, // empty
+            ColumnType::Struct => {
+                for field in column.fields_mut()? {
+                    field.append_null()?;
+                }
+                column.append_struct()?;
+            }
             other => return Err(format!("no value for {other}").into()),
         }
     }

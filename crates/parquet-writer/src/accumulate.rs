@@ -5,41 +5,148 @@ use std::cmp::Ordering;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type,
+    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, ListArray, PrimitiveArray};
+use arrow_array::{Array, ArrayRef, ListArray, PrimitiveArray, StructArray, make_array};
+use arrow_buffer::NullBuffer;
 
 use crate::error::WriteError;
 use crate::schema::{ColumnSpec, ColumnType};
 use crate::stats::{Bounds, ColumnStats, StatValue};
 
-/// Gathers one column's [`ColumnStats`].
-pub(crate) struct ColumnAccumulator {
+/// Gathers the [`ColumnStats`] of one node of the schema: of every leaf at or below it.
+pub(crate) enum ColumnAccumulator {
+    Leaf(LeafAccumulator),
+    List(Box<ColumnAccumulator>),
+    Struct(Vec<ColumnAccumulator>),
+}
+
+impl ColumnAccumulator {
+    pub(crate) fn new(spec: &ColumnSpec, max_stat_bytes: usize) -> Self {
+        let mut children = spec
+            .children
+            .iter()
+            .map(|child| Self::new(child, max_stat_bytes));
+        match (spec.column_type, children.next()) {
+            (ColumnType::List, Some(element)) => Self::List(Box::new(element)),
+            (_, Some(first)) => Self::Struct(std::iter::once(first).chain(children).collect()),
+            (_, None) => Self::Leaf(LeafAccumulator::new(spec, max_stat_bytes)),
+        }
+    }
+
+    /// Takes in an array of the node.
+    ///
+    /// `above` has the nulls of the structs the array is a field of, up to the list they are in:
+    /// whatever the array holds in such a row, it is a null to Parquet.
+    pub(crate) fn update(
+        &mut self,
+        array: &ArrayRef,
+        above: Option<&NullBuffer>,
+    ) -> Result<(), WriteError> {
+        match self {
+            Self::Leaf(leaf) => leaf.update(array, above),
+            Self::List(element) => {
+                let lists = array.as_list_opt().ok_or(WriteError::SchemaMismatch)?;
+                update_lists(element, lists, above)
+            }
+            Self::Struct(fields) => {
+                let structs: &StructArray =
+                    array.as_struct_opt().ok_or(WriteError::SchemaMismatch)?;
+                let nulls = NullBuffer::union(above, structs.nulls());
+                for (field, array) in fields.iter_mut().zip(structs.columns()) {
+                    field.update(array, nulls.as_ref())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts nulls of a list above: each takes a place in every leaf, and so is a null there.
+    fn add_nulls(&mut self, nulls: usize) -> Result<(), WriteError> {
+        match self {
+            Self::Leaf(leaf) => {
+                leaf.null_count += to_u64(nulls)?;
+                Ok(())
+            }
+            Self::List(element) => element.add_nulls(nulls),
+            Self::Struct(fields) => fields
+                .iter_mut()
+                .try_for_each(|field| field.add_nulls(nulls)),
+        }
+    }
+
+    /// Moves the leaves to the end of `leaves`, in the order of the file.
+    pub(crate) fn append_leaves(self, leaves: &mut Vec<LeafAccumulator>) {
+        match self {
+            Self::Leaf(leaf) => leaves.push(leaf),
+            Self::List(element) => element.append_leaves(leaves),
+            Self::Struct(fields) => fields
+                .into_iter()
+                .for_each(|field| field.append_leaves(leaves)),
+        }
+    }
+}
+
+/// Takes in the elements of lists. A null list and an empty one are one null each, as DuckLake counts.
+///
+/// Only what lies in the range of a list is looked at: a slice has the elements of its neighbours
+/// behind it, and a null may have elements that nobody sees.
+fn update_lists(
+    element: &mut ColumnAccumulator,
+    lists: &ListArray,
+    above: Option<&NullBuffer>,
+) -> Result<(), WriteError> {
+    let nulls = NullBuffer::union(above, lists.nulls());
+    let mut holes = 0;
+    // Elements that were found to belong to lists and not taken in yet, which adjoin.
+    let mut run = 0..0;
+    for (row, range) in lists.value_offsets().windows(2).enumerate() {
+        let &[start, end] = range else { continue };
+        let (start, end) = (to_usize(start)?, to_usize(end)?);
+        if start == end || nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            holes += 1;
+        } else if run.end == start {
+            run.end = end;
+        } else {
+            element.update(&lists.values().slice(run.start, run.len()), None)?;
+            run = start..end;
+        }
+    }
+    element.update(&lists.values().slice(run.start, run.len()), None)?;
+    element.add_nulls(holes)
+}
+
+/// Gathers one leaf's [`ColumnStats`].
+pub(crate) struct LeafAccumulator {
     field_id: i32,
     value_count: u64,
     null_count: u64,
     range: TypedRange,
 }
 
-impl ColumnAccumulator {
-    pub(crate) fn new(spec: &ColumnSpec, max_stat_bytes: usize) -> Self {
+impl LeafAccumulator {
+    fn new(spec: &ColumnSpec, max_stat_bytes: usize) -> Self {
         Self {
-            field_id: spec.leaf_field_id(),
+            field_id: spec.field_id,
             value_count: 0,
             null_count: 0,
             range: TypedRange::new(spec.column_type, max_stat_bytes),
         }
     }
 
-    /// Takes in an array of the column.
-    pub(crate) fn update(&mut self, array: &ArrayRef) -> Result<(), WriteError> {
-        let (values, nulls) = match array.as_list_opt::<i32>() {
-            Some(lists) => list_counts(lists),
-            None => (array.len() - array.null_count(), array.null_count()),
+    fn update(&mut self, array: &ArrayRef, above: Option<&NullBuffer>) -> Result<(), WriteError> {
+        let nulls = NullBuffer::union(above, array.nulls());
+        let null_count = nulls.as_ref().map_or(0, NullBuffer::null_count);
+        self.value_count += to_u64(array.len() - null_count)?;
+        self.null_count += to_u64(null_count)?;
+        let updated = if null_count == array.null_count() {
+            self.range.update(array)
+        } else {
+            // Rows under a null struct hold values, which are none.
+            let visible = array.to_data().into_builder().nulls(nulls).build()?;
+            self.range.update(&make_array(visible))
         };
-        self.value_count += to_u64(values)?;
-        self.null_count += to_u64(nulls)?;
-        self.range.update(array).ok_or(WriteError::SchemaMismatch)
+        updated.ok_or(WriteError::SchemaMismatch)
     }
 
     /// The statistics of everything taken in.
@@ -65,19 +172,10 @@ fn to_u64(count: usize) -> Result<u64, WriteError> {
     })
 }
 
-/// Non-null elements, and null lists, empty lists and null elements, as DuckLake counts a list's leaf.
-fn list_counts(lists: &ListArray) -> (usize, usize) {
-    let (mut values, mut nulls) = (0, 0);
-    for list in lists {
-        match list {
-            Some(elements) if !elements.is_empty() => {
-                values += elements.len() - elements.null_count();
-                nulls += elements.null_count();
-            }
-            _ => nulls += 1,
-        }
-    }
-    (values, nulls)
+fn to_usize(offset: i32) -> Result<usize, WriteError> {
+    usize::try_from(offset).map_err(|_| WriteError::SizeOverflow {
+        what: "list offset",
+    })
 }
 
 /// Smallest and largest value so far, by type.
@@ -87,6 +185,7 @@ enum TypedRange {
     Int32(Option<(i32, i32)>),
     Int64(Option<(i64, i64)>),
     UInt32(Option<(u32, u32)>),
+    UInt64(Option<(u64, u64)>),
     Float32 {
         range: Option<(f32, f32)>,
         nan: bool,
@@ -100,8 +199,7 @@ enum TypedRange {
         scale: u8,
     },
     Text(TextRange),
-    TextList(TextRange),
-    Binary,
+    Unbounded,
     Date(Option<(i32, i32)>),
     Time(Option<(i64, i64)>),
     Timestamp(Option<(i64, i64)>),
@@ -117,6 +215,7 @@ impl TypedRange {
             ColumnType::Int32 => Self::Int32(None),
             ColumnType::Int64 => Self::Int64(None),
             ColumnType::UInt32 => Self::UInt32(None),
+            ColumnType::UInt64 => Self::UInt64(None),
             ColumnType::Float32 => Self::Float32 {
                 range: None,
                 nan: false,
@@ -127,8 +226,7 @@ impl TypedRange {
             },
             ColumnType::Decimal { scale, .. } => Self::Decimal { range: None, scale },
             ColumnType::Utf8 | ColumnType::Json => Self::Text(TextRange::new(max_stat_bytes)),
-            ColumnType::ListUtf8 => Self::TextList(TextRange::new(max_stat_bytes)),
-            ColumnType::Binary => Self::Binary,
+            ColumnType::Binary | ColumnType::List | ColumnType::Struct => Self::Unbounded,
             ColumnType::Date => Self::Date(None),
             ColumnType::Time => Self::Time(None),
             ColumnType::Timestamp => Self::Timestamp(None),
@@ -145,6 +243,7 @@ impl TypedRange {
             Self::Int32(range) => widen_numbers::<Int32Type>(range, array)?,
             Self::Int64(range) => widen_numbers::<Int64Type>(range, array)?,
             Self::UInt32(range) => widen_numbers::<UInt32Type>(range, array)?,
+            Self::UInt64(range) => widen_numbers::<UInt64Type>(range, array)?,
             Self::Float32 { range, nan } => {
                 widen_floats::<Float32Type>(range, nan, array, f32::is_nan, f32::total_cmp)?;
             }
@@ -157,14 +256,7 @@ impl TypedRange {
                     range.widen(value.as_bytes());
                 }
             }
-            Self::TextList(range) => {
-                for elements in array.as_list_opt::<i32>()?.iter().flatten() {
-                    for value in elements.as_string_opt::<i32>()?.iter().flatten() {
-                        range.widen(value.as_bytes());
-                    }
-                }
-            }
-            Self::Binary => {}
+            Self::Unbounded => {}
             Self::Date(range) => widen_numbers::<Date32Type>(range, array)?,
             Self::Time(range) => widen_numbers::<Time64MicrosecondType>(range, array)?,
             Self::Timestamp(range) | Self::TimestampTz(range) => {
@@ -193,13 +285,14 @@ impl TypedRange {
             Self::Int32(range) => bounds(range, |value| StatValue::Int(value.into())),
             Self::Int64(range) => bounds(range, StatValue::Int),
             Self::UInt32(range) => bounds(range, |value| StatValue::Int(value.into())),
+            Self::UInt64(range) => bounds(range, StatValue::UInt),
             Self::Float32 { range, .. } => bounds(range, StatValue::Float32),
             Self::Float64 { range, .. } => bounds(range, StatValue::Float64),
             Self::Decimal { range, scale } => {
                 bounds(range, |value| StatValue::Decimal { value, scale })
             }
-            Self::Text(range) | Self::TextList(range) => range.finish(),
-            Self::Binary => Bounds::Unknown,
+            Self::Text(range) => range.finish(),
+            Self::Unbounded => Bounds::Unknown,
             Self::Date(range) => bounds(range, StatValue::Date),
             Self::Time(range) => bounds(range, StatValue::Time),
             Self::Timestamp(range) => bounds(range, StatValue::Timestamp),

@@ -30,7 +30,7 @@ impl RowBatchBuilder {
             .columns()
             .iter()
             .zip(arrow.fields())
-            .map(|(spec, field)| ColumnBuilder::new(spec, field.data_type().clone()))
+            .map(|(spec, field)| ColumnBuilder::new(&spec.name, spec, field.data_type()))
             .collect();
         Self {
             schema: arrow,
@@ -49,15 +49,14 @@ impl RowBatchBuilder {
     /// Closes the row that was appended last.
     ///
     /// # Errors
-    /// [`WriteError::IncompleteRow`] when a column did not get exactly one value. The row stays open.
+    /// [`WriteError::IncompleteRow`] when a column did not get exactly one value, or a nested value
+    /// was begun and not ended. The row stays open.
     #[inline]
     pub fn end_row(&mut self) -> Result<(), WriteError> {
         let rows = self.rows + 1;
         let mut memory_size = 0;
         for column in &self.columns {
-            if column.len() != rows {
-                return Err(column.incomplete(rows));
-            }
+            column.check_complete(rows)?;
             memory_size += column.memory_size();
         }
         self.rows = rows;
@@ -92,8 +91,8 @@ impl RowBatchBuilder {
     /// # Errors
     /// [`WriteError::IncompleteRow`] while a row is open; nothing is lost then.
     pub fn finish(&mut self) -> Result<RecordBatch, WriteError> {
-        if let Some(column) = self.columns.iter().find(|column| column.len() != self.rows) {
-            return Err(column.incomplete(self.rows));
+        for column in &self.columns {
+            column.check_complete(self.rows)?;
         }
         let taken: Vec<Result<ArrayRef, ArrowError>> = self
             .columns

@@ -8,17 +8,24 @@ use arrow_buffer::NullBufferBuilder;
 use arrow_schema::{ArrowError, DataType};
 
 use crate::error::WriteError;
-use crate::schema::{ColumnSpec, ColumnType};
+use crate::nested::{ListValues, StructValues};
+use crate::schema::{ColumnSpec, ColumnType, child_path};
 use crate::values::Values;
 
 /// Microseconds of 24:00:00, the last time of day that Postgres and DuckDB know.
 const END_OF_DAY: i64 = 86_400_000_000;
 
-/// Collects the values of one column of a [`RowBatchBuilder`](crate::RowBatchBuilder).
+/// Collects the values of one column of a [`RowBatchBuilder`](crate::RowBatchBuilder), or of a node
+/// below one.
 ///
-/// Every method adds one value and allocates only when the column's memory has to grow. A value that
+/// Every `append` adds one value and allocates only when the column's memory has to grow. A value that
 /// is refused leaves the column as it was. After [`WriteError::ColumnFull`] the row fits the next
 /// batch: abandon it, take the batch, append it again.
+///
+/// A list is appended by its elements, through [`element_mut`](Self::element_mut), and then
+/// [`append_list`](Self::append_list); a struct by one value for each of
+/// [`fields_mut`](Self::fields_mut), and then [`append_struct`](Self::append_struct). What is below
+/// may be nested itself. [`discard`](Self::discard) drops a nested value that cannot be ended.
 pub struct ColumnBuilder {
     name: Arc<str>,
     column_type: ColumnType,
@@ -44,14 +51,32 @@ macro_rules! append_number {
 }
 
 impl ColumnBuilder {
-    pub(crate) fn new(spec: &ColumnSpec, data_type: DataType) -> Self {
+    /// An empty builder; errors name it `path`.
+    pub(crate) fn new(path: &str, spec: &ColumnSpec, data_type: &DataType) -> Self {
+        let fields = match data_type {
+            DataType::List(element) => std::slice::from_ref(element),
+            DataType::Struct(fields) => fields,
+            _ => &[],
+        };
+        let mut children =
+            spec.children.iter().zip(fields).map(|(child, field)| {
+                Self::new(&child_path(path, child), child, field.data_type())
+            });
+        let values = match (spec.column_type, children.next()) {
+            (ColumnType::List, Some(element)) => Values::List(ListValues::new(element)),
+            (_, Some(first)) => {
+                let fields = std::iter::once(first).chain(children);
+                Values::Struct(StructValues::new(fields.collect()))
+            }
+            (column_type, None) => Values::new(column_type),
+        };
         Self {
-            name: spec.name.as_str().into(),
+            name: path.into(),
             column_type: spec.column_type,
+            data_type: data_type.clone(),
             nullable: spec.nullable,
             validity: NullBufferBuilder::new(0),
-            values: Values::new(spec.column_type),
-            data_type,
+            values,
         }
     }
 
@@ -76,10 +101,12 @@ impl ColumnBuilder {
         self.len() == 0
     }
 
-    /// Adds a null.
+    /// Adds a null. The fields of a struct get one, too, whether or not they are nullable.
     ///
     /// # Errors
-    /// [`WriteError::NullInRequiredColumn`] when the column is not nullable.
+    /// [`WriteError::NullInRequiredColumn`] when the column is not nullable,
+    /// [`WriteError::IncompleteRow`] when something was appended below the column that is no part of a
+    /// value yet.
     #[inline]
     pub fn append_null(&mut self) -> Result<(), WriteError> {
         if !self.nullable {
@@ -87,9 +114,16 @@ impl ColumnBuilder {
                 column: Arc::clone(&self.name),
             });
         }
+        self.values.check_complete(self.len())?;
+        self.push_null();
+        Ok(())
+    }
+
+    /// Adds a null, also to a required column: allowed below a null only, where nobody looks.
+    #[inline]
+    pub(crate) fn push_null(&mut self) {
         self.values.push_default();
         self.validity.append_null();
-        Ok(())
     }
 
     /// Adds a value to a column of type [`ColumnType::Boolean`].
@@ -107,6 +141,7 @@ impl ColumnBuilder {
     append_number!(append_i32, Int32, i32, "an int32");
     append_number!(append_i64, Int64, i64, "an int64");
     append_number!(append_u32, UInt32, u32, "a uint32");
+    append_number!(append_u64, UInt64, u64, "a uint64");
     append_number!(append_f32, Float32, f32, "a float32");
     append_number!(append_f64, Float64, f64, "a float64");
 
@@ -221,32 +256,121 @@ impl ColumnBuilder {
         Ok(())
     }
 
-    /// Adds a list to a column of type [`ColumnType::ListUtf8`].
+    /// The elements of a column of type [`ColumnType::List`], of this list and all before it: what is
+    /// appended here is part of the list that [`append_list`](Self::append_list) adds next.
     ///
     /// # Errors
-    /// [`WriteError::ColumnFull`] when the batch would hold 2 GiB of the column.
+    /// [`WriteError::WrongType`] when the column is no list.
     #[inline]
-    pub fn append_str_list<'a>(
-        &mut self,
-        elements: impl IntoIterator<Item = &'a str>,
-    ) -> Result<(), WriteError> {
-        let Values::TextList(values) = &mut self.values else {
-            return Err(self.wrong_type("a list of text"));
+    pub fn element_mut(&mut self) -> Result<&mut ColumnBuilder, WriteError> {
+        match &mut self.values {
+            Values::List(lists) => Ok(lists.element_mut()),
+            _ => Err(wrong_type(&self.name, self.column_type, "a list")),
+        }
+    }
+
+    /// Adds a list to a column of type [`ColumnType::List`], of the elements appended since the last
+    /// value; without any, an empty list.
+    ///
+    /// # Errors
+    /// [`WriteError::IncompleteRow`] when an element was begun and not ended,
+    /// [`WriteError::ColumnFull`] when the lists of the batch would have 2^31 elements. The elements
+    /// stay, until they are discarded.
+    #[inline]
+    pub fn append_list(&mut self) -> Result<(), WriteError> {
+        let Values::List(lists) = &mut self.values else {
+            return Err(self.wrong_type("a list"));
         };
-        if !values.push(elements) {
+        if !lists.end_list()? {
             return Err(self.full());
         }
         self.validity.append_non_null();
         Ok(())
     }
 
-    /// Forgets all values after the first `rows`.
+    /// Adds a list to a column of type [`ColumnType::List`] whose element is [`ColumnType::Utf8`].
+    ///
+    /// # Errors
+    /// As [`append_str`](Self::append_str) and [`append_list`](Self::append_list), but no element
+    /// stays. [`WriteError::IncompleteRow`] when there are elements already.
+    #[inline]
+    pub fn append_str_list<'a>(
+        &mut self,
+        elements: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), WriteError> {
+        let rows = self.len();
+        self.values.check_complete(rows)?;
+        let element = match &mut self.values {
+            Values::List(lists) => lists.element_mut(),
+            _ => return Err(self.wrong_type("a list of text")),
+        };
+        if element.column_type != ColumnType::Utf8 {
+            return Err(self.wrong_type("a list of text"));
+        }
+        let appended = elements
+            .into_iter()
+            .try_for_each(|text| element.append_str(text))
+            .and_then(|()| self.append_list());
+        if appended.is_err() {
+            self.discard();
+        }
+        appended
+    }
+
+    /// The fields of a column of type [`ColumnType::Struct`] in the order of the schema: one value
+    /// appended to each is the struct that [`append_struct`](Self::append_struct) adds next.
+    ///
+    /// # Errors
+    /// [`WriteError::WrongType`] when the column is no struct.
+    #[inline]
+    pub fn fields_mut(&mut self) -> Result<&mut [ColumnBuilder], WriteError> {
+        match &mut self.values {
+            Values::Struct(structs) => Ok(structs.fields_mut()),
+            _ => Err(wrong_type(&self.name, self.column_type, "a struct")),
+        }
+    }
+
+    /// Adds a struct to a column of type [`ColumnType::Struct`], of the values appended to its fields.
+    ///
+    /// # Errors
+    /// [`WriteError::IncompleteRow`] when a field did not get exactly one value since the last struct.
+    /// The values stay, until they are discarded.
+    #[inline]
+    pub fn append_struct(&mut self) -> Result<(), WriteError> {
+        let rows = self.len() + 1;
+        let Values::Struct(structs) = &self.values else {
+            return Err(self.wrong_type("a struct"));
+        };
+        structs.check_complete(rows)?;
+        self.validity.append_non_null();
+        Ok(())
+    }
+
+    /// Forgets what was appended below the column, at any depth, since its last value: after an error
+    /// in the middle of a list or struct, the next value can be appended.
+    pub fn discard(&mut self) {
+        self.values.truncate(self.len());
+    }
+
+    /// That the column has this many values, and nothing below it that is no part of one of them.
+    ///
+    /// # Errors
+    /// [`WriteError::IncompleteRow`] names the first node where it is otherwise.
+    #[inline]
+    pub(crate) fn check_complete(&self, rows: usize) -> Result<(), WriteError> {
+        if self.len() != rows {
+            return Err(self.incomplete(rows));
+        }
+        self.values.check_complete(rows)
+    }
+
+    /// Forgets all values after the first `rows`, and what was appended below since.
     pub(crate) fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows);
         self.validity.truncate(rows);
     }
 
-    /// Bytes of the values and of their validity; constant time.
+    /// Bytes of the values and of their validity, in time that depends on the schema only.
     #[inline]
     pub(crate) fn memory_size(&self) -> usize {
         self.values.byte_size() + self.len().div_ceil(8)
@@ -254,12 +378,12 @@ impl ColumnBuilder {
 
     /// Moves the values out; the builder starts again from nothing.
     pub(crate) fn take_array(&mut self) -> Result<ArrayRef, ArrowError> {
-        let values = std::mem::replace(&mut self.values, Values::new(self.column_type));
-        values.into_array(&self.data_type, self.validity.finish())
+        self.values
+            .take_array(&self.data_type, self.validity.finish())
     }
 
     #[cold]
-    pub(crate) fn incomplete(&self, expected: usize) -> WriteError {
+    fn incomplete(&self, expected: usize) -> WriteError {
         WriteError::IncompleteRow {
             column: Arc::clone(&self.name),
             expected,
@@ -269,11 +393,7 @@ impl ColumnBuilder {
 
     #[cold]
     fn wrong_type(&self, given: &'static str) -> WriteError {
-        WriteError::WrongType {
-            column: Arc::clone(&self.name),
-            column_type: self.column_type,
-            given,
-        }
+        wrong_type(&self.name, self.column_type, given)
     }
 
     #[cold]
@@ -289,6 +409,15 @@ impl ColumnBuilder {
         WriteError::ColumnFull {
             column: Arc::clone(&self.name),
         }
+    }
+}
+
+#[cold]
+fn wrong_type(column: &Arc<str>, column_type: ColumnType, given: &'static str) -> WriteError {
+    WriteError::WrongType {
+        column: Arc::clone(column),
+        column_type,
+        given,
     }
 }
 

@@ -34,7 +34,8 @@ pub struct EncodedFile {
     pub size_bytes: u64,
     /// Bytes of the footer's metadata: the little-endian number before the closing magic bytes.
     pub footer_size: u64,
-    /// Statistics of every column, in the order of the schema.
+    /// Statistics of every leaf column, in the order of the schema: of a list, its element's leaves; of
+    /// a struct, its fields' one after the other.
     pub columns: Vec<ColumnStats>,
 }
 
@@ -100,7 +101,7 @@ impl FileEncoder {
         }
         self.incomplete = true;
         for (column, array) in self.columns.iter_mut().zip(batch.columns()) {
-            column.update(array)?;
+            column.update(array, None)?;
         }
         self.encode_rows(batch)?;
         self.row_count += count("row count", batch.num_rows())?;
@@ -135,11 +136,14 @@ impl FileEncoder {
         let size_bytes = count("file", self.file.bytes_written())?;
         let tail = Bytes::from(std::mem::take(self.file.inner_mut()));
         let footer_size = footer_size(&tail)?;
-        let columns = self
-            .columns
+        let mut leaves = Vec::new();
+        for column in self.columns {
+            column.append_leaves(&mut leaves);
+        }
+        let columns = leaves
             .into_iter()
             .enumerate()
-            .map(|(index, column)| Ok(column.finish(compressed_size(&metadata, index)?)))
+            .map(|(index, leaf)| Ok(leaf.finish(compressed_size(&metadata, index)?)))
             .collect::<Result<_, WriteError>>()?;
         Ok((
             tail,
@@ -224,6 +228,12 @@ fn array_bytes(array: &dyn Array) -> usize {
             .first()
             .map_or(0, |&first| usize::try_from(first).unwrap_or_default());
         array_bytes(&lists.values().slice(start, span(elements)))
+    } else if let Some(structs) = array.as_struct_opt() {
+        structs
+            .columns()
+            .iter()
+            .map(|field| array_bytes(field))
+            .sum()
     } else {
         // The widest fixed-width types, decimal and UUID, have 16 bytes.
         array.len() * array.data_type().primitive_width().unwrap_or(16)

@@ -10,7 +10,8 @@ use crate::schema::ColumnType;
 
 /// What can go wrong between a typed value and the bytes of a Parquet file.
 ///
-/// No variant carries a value of a row; columns are named as the schema names them.
+/// No variant carries a value of a row. Columns are named as the schema names them; a node below a
+/// column has the names from the column down, joined by dots.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -43,17 +44,39 @@ pub enum WriteError {
         /// Digits after the point.
         scale: u8,
     },
-    /// A list column without an element field id.
-    #[error("column {column}: a list needs a field id for its element")]
-    MissingElementFieldId {
+    /// A list without children, with several, or with one of another name.
+    #[error("column {column}: a list needs one child, named element")]
+    ListNeedsElement {
         /// The column.
         column: String,
     },
-    /// An element field id on a column that is no list.
-    #[error("column {column}: only a list has an element field id")]
-    UnexpectedElementFieldId {
+    /// A struct without fields: Parquet has no groups without leaves.
+    #[error("column {column}: a struct needs at least one field")]
+    StructNeedsFields {
         /// The column.
         column: String,
+    },
+    /// Two fields of a struct have the same name.
+    #[error("column {column}: the struct has two fields named {field}")]
+    DuplicateFieldName {
+        /// The column.
+        column: String,
+        /// The name given twice.
+        field: String,
+    },
+    /// Children of a column that is neither list nor struct.
+    #[error("column {column}: only lists and structs have children")]
+    UnexpectedChildren {
+        /// The column.
+        column: String,
+    },
+    /// A column nests lists and structs deeper than is supported.
+    #[error("column {column} is nested deeper than {most} levels")]
+    NestedTooDeep {
+        /// The first node that is too deep.
+        column: String,
+        /// Levels allowed.
+        most: usize,
     },
     /// A value of the wrong type was appended; the column is unchanged.
     #[error("column {column} of type {column_type} does not take {given}")]
@@ -79,13 +102,15 @@ pub enum WriteError {
         /// The column's type.
         column_type: ColumnType,
     },
-    /// The batch holds 2 GiB of this column's bytes; the column is unchanged.
-    #[error("column {column}: batch is full, its bytes would pass 2 GiB")]
+    /// The batch holds 2 GiB of this column's bytes, or 2^31 elements of its lists; the column is
+    /// unchanged.
+    #[error("column {column}: batch is full, its bytes or list elements would pass 2^31")]
     ColumnFull {
         /// The column.
         column: Arc<str>,
     },
-    /// A row was ended, or a batch taken, while a column had too few or too many values.
+    /// A row was ended, a list, struct or null appended, or a batch taken, while a column or a node
+    /// below it had too few or too many values.
     #[error("column {column} has {actual} values where {expected} are expected")]
     IncompleteRow {
         /// The first such column.

@@ -7,11 +7,11 @@
 //! - [`FileSchema`] says what the columns are. Every node of the file carries a Parquet field id, by
 //!   which a lake finds its columns.
 //! - [`RowBatchBuilder`] collects rows column by column, without an allocation per row. A row that
-//!   fails half way is dropped; a batch can be cut at any row.
+//!   fails half way is dropped; a batch can be cut at any row. Lists and structs nest in each other.
 //! - [`FileEncoder`] encodes batches into row groups and hands out their bytes as they are done, so
 //!   that a file is never in memory as a whole.
-//! - [`EncodedFile`] says what the file is: rows, bytes, footer, and per column the exact minimum,
-//!   maximum, null count and size. They are gathered from the values, not read back from the footer,
+//! - [`EncodedFile`] says what the file is: rows, bytes, footer, and per leaf column the exact
+//!   minimum, maximum, null count and size. They are gathered from the values, not read back from the footer,
 //!   which may cut long strings.
 //!
 //! It does no IO and has no asynchronous code; encoding costs CPU time that belongs on a thread for
@@ -24,16 +24,9 @@
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let column = |name: &str, field_id, column_type| ColumnSpec {
-//!     name: name.to_owned(),
-//!     field_id,
-//!     column_type,
-//!     nullable: true,
-//!     element_field_id: None,
-//! };
 //! let schema = FileSchema::new(vec![
-//!     column("id", 1, ColumnType::Int64),
-//!     column("name", 2, ColumnType::Utf8),
+//!     ColumnSpec::new("id", 1, ColumnType::Int64),
+//!     ColumnSpec::new("name", 2, ColumnType::Utf8),
 //! ])?;
 //!
 //! let mut batch = RowBatchBuilder::new(&schema);
@@ -70,6 +63,7 @@ mod batch;
 mod column;
 mod encoder;
 mod error;
+mod nested;
 mod options;
 mod row_group;
 mod schema;

@@ -13,6 +13,13 @@ use crate::error::WriteError;
 /// Digits that fit a 128-bit decimal, and the most DuckDB reads.
 const MAX_DECIMAL_PRECISION: u8 = 38;
 
+/// Levels of a column's tree: a list of integers has two. DuckLake and DuckDB know no limit, but
+/// trees are walked by recursion.
+const MAX_DEPTH: usize = 16;
+
+/// The name of a list's only child, as the Parquet format wants it.
+const ELEMENT_NAME: &str = "element";
+
 /// The type of a column.
 ///
 /// The Parquet form follows the DuckLake specification, "Data types", and what DuckDB writes itself.
@@ -29,6 +36,8 @@ pub enum ColumnType {
     Int64,
     /// `INT32`, annotated as an unsigned 32-bit integer.
     UInt32,
+    /// `INT64`, annotated as an unsigned 64-bit integer.
+    UInt64,
     /// `FLOAT`.
     Float32,
     /// `DOUBLE`.
@@ -58,8 +67,10 @@ pub enum ColumnType {
     TimestampTz,
     /// 16 fixed-length bytes, annotated as UUID.
     Uuid,
-    /// Three-level list of strings.
-    ListUtf8,
+    /// Three-level list of what the only child says.
+    List,
+    /// Group of the children.
+    Struct,
 }
 
 impl fmt::Display for ColumnType {
@@ -70,6 +81,7 @@ impl fmt::Display for ColumnType {
             Self::Int32 => "int32",
             Self::Int64 => "int64",
             Self::UInt32 => "uint32",
+            Self::UInt64 => "uint64",
             Self::Float32 => "float32",
             Self::Float64 => "float64",
             Self::Decimal { precision, scale } => {
@@ -83,13 +95,14 @@ impl fmt::Display for ColumnType {
             Self::Timestamp => "timestamp",
             Self::TimestampTz => "timestamptz",
             Self::Uuid => "uuid",
-            Self::ListUtf8 => "list of utf8",
+            Self::List => "list",
+            Self::Struct => "struct",
         };
         f.write_str(name)
     }
 }
 
-/// One column of a [`FileSchema`].
+/// One column of a [`FileSchema`], or a node below one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnSpec {
     /// The column's name in the file. Readers of a lake go by the field id.
@@ -100,14 +113,27 @@ pub struct ColumnSpec {
     pub column_type: ColumnType,
     /// Whether nulls may be appended.
     pub nullable: bool,
-    /// Field id of the element: given for [`ColumnType::ListUtf8`], and for nothing else.
-    pub element_field_id: Option<i32>,
+    /// The nodes below: of a [`ColumnType::List`] exactly one, named `element`; of a
+    /// [`ColumnType::Struct`] its fields, of distinct names; of other types none.
+    pub children: Vec<ColumnSpec>,
 }
 
 impl ColumnSpec {
-    /// Field id of the node that holds the values: a list's element, else the column itself.
-    pub(crate) fn leaf_field_id(&self) -> i32 {
-        self.element_field_id.unwrap_or(self.field_id)
+    /// A nullable column without children.
+    pub fn new(name: impl Into<String>, field_id: i32, column_type: ColumnType) -> Self {
+        Self {
+            name: name.into(),
+            field_id,
+            column_type,
+            nullable: true,
+            children: Vec::new(),
+        }
+    }
+
+    /// The same column with these children.
+    #[must_use]
+    pub fn with_children(self, children: Vec<ColumnSpec>) -> Self {
+        Self { children, ..self }
     }
 }
 
@@ -122,26 +148,18 @@ impl FileSchema {
     /// Checks the columns and derives the Arrow schema.
     ///
     /// # Errors
-    /// Fails when there are no columns, a field id is below 1 or given twice (elements of lists
-    /// included), an element field id is missing or has no place, or a decimal is not within 38 digits.
+    /// Fails when there are no columns, a field id is below 1 or given twice in the whole tree, a
+    /// column has other children than its type wants, columns nest deeper than 16 levels, or a
+    /// decimal is not within 38 digits.
     pub fn new(columns: Vec<ColumnSpec>) -> Result<Self, WriteError> {
         if columns.is_empty() {
             return Err(WriteError::EmptySchema);
         }
         let mut taken = HashSet::new();
         for spec in &columns {
-            check_column(spec)?;
-            for field_id in [Some(spec.field_id), spec.element_field_id]
-                .into_iter()
-                .flatten()
-            {
-                check_field_id(spec, field_id, &mut taken)?;
-            }
+            check_tree(spec, &spec.name, 1, &mut taken)?;
         }
-        let fields = columns
-            .iter()
-            .map(arrow_field)
-            .collect::<Result<Vec<_>, _>>()?;
+        let fields = arrow_fields(&columns)?;
         Ok(Self {
             columns: columns.into(),
             arrow: Arc::new(Schema::new(fields)),
@@ -153,47 +171,82 @@ impl FileSchema {
         &self.columns
     }
 
-    /// The Arrow schema of this file's batches, with `PARQUET:field_id` on every field.
+    /// The Arrow schema of this file's batches, with `PARQUET:field_id` on every field of the tree.
     pub fn arrow_schema(&self) -> SchemaRef {
         Arc::clone(&self.arrow)
     }
 }
 
-fn check_column(spec: &ColumnSpec) -> Result<(), WriteError> {
-    if let ColumnType::Decimal { precision, scale } = spec.column_type
-        && !((1..=MAX_DECIMAL_PRECISION).contains(&precision) && scale <= precision)
-    {
-        return Err(WriteError::InvalidDecimal {
-            column: spec.name.clone(),
-            precision,
-            scale,
+/// The name of a node below a column in errors: the names from the column down, joined by dots.
+pub(crate) fn child_path(parent: &str, child: &ColumnSpec) -> String {
+    format!("{parent}.{}", child.name)
+}
+
+fn check_tree(
+    spec: &ColumnSpec,
+    path: &str,
+    depth: usize,
+    taken: &mut HashSet<i32>,
+) -> Result<(), WriteError> {
+    if depth > MAX_DEPTH {
+        return Err(WriteError::NestedTooDeep {
+            column: path.to_owned(),
+            most: MAX_DEPTH,
         });
     }
-    match (spec.column_type, spec.element_field_id) {
-        (ColumnType::ListUtf8, None) => Err(WriteError::MissingElementFieldId {
-            column: spec.name.clone(),
-        }),
-        (ColumnType::ListUtf8, Some(_)) | (_, None) => Ok(()),
-        (_, Some(_)) => Err(WriteError::UnexpectedElementFieldId {
-            column: spec.name.clone(),
-        }),
+    check_type(spec, path)?;
+    check_field_id(spec, path, taken)?;
+    for child in &spec.children {
+        check_tree(child, &child_path(path, child), depth + 1, taken)?;
+    }
+    Ok(())
+}
+
+fn check_type(spec: &ColumnSpec, path: &str) -> Result<(), WriteError> {
+    let column = || path.to_owned();
+    match (spec.column_type, spec.children.as_slice()) {
+        (ColumnType::Decimal { precision, scale }, _)
+            if !(1..=MAX_DECIMAL_PRECISION).contains(&precision) || scale > precision =>
+        {
+            Err(WriteError::InvalidDecimal {
+                column: column(),
+                precision,
+                scale,
+            })
+        }
+        (ColumnType::List, [element]) if element.name == ELEMENT_NAME => Ok(()),
+        (ColumnType::List, _) => Err(WriteError::ListNeedsElement { column: column() }),
+        (ColumnType::Struct, []) => Err(WriteError::StructNeedsFields { column: column() }),
+        (ColumnType::Struct, fields) => {
+            let mut names = HashSet::new();
+            match fields.iter().find(|field| !names.insert(&field.name)) {
+                Some(field) => Err(WriteError::DuplicateFieldName {
+                    column: column(),
+                    field: field.name.clone(),
+                }),
+                None => Ok(()),
+            }
+        }
+        (_, []) => Ok(()),
+        (_, _) => Err(WriteError::UnexpectedChildren { column: column() }),
     }
 }
 
 fn check_field_id(
     spec: &ColumnSpec,
-    field_id: i32,
+    path: &str,
     taken: &mut HashSet<i32>,
 ) -> Result<(), WriteError> {
+    let field_id = spec.field_id;
     if field_id < 1 {
         return Err(WriteError::FieldIdOutOfRange {
-            column: spec.name.clone(),
+            column: path.to_owned(),
             field_id,
         });
     }
     if !taken.insert(field_id) {
         return Err(WriteError::DuplicateFieldId {
-            column: spec.name.clone(),
+            column: path.to_owned(),
             field_id,
         });
     }
@@ -207,6 +260,7 @@ fn arrow_field(spec: &ColumnSpec) -> Result<Field, WriteError> {
         ColumnType::Int32 => DataType::Int32,
         ColumnType::Int64 => DataType::Int64,
         ColumnType::UInt32 => DataType::UInt32,
+        ColumnType::UInt64 => DataType::UInt64,
         ColumnType::Float32 => DataType::Float32,
         ColumnType::Float64 => DataType::Float64,
         ColumnType::Decimal { precision, scale } => DataType::Decimal128(
@@ -222,12 +276,22 @@ fn arrow_field(spec: &ColumnSpec) -> Result<Field, WriteError> {
         ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
         ColumnType::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         ColumnType::Uuid => DataType::FixedSizeBinary(16),
-        ColumnType::ListUtf8 => DataType::List(list_element_field(spec.leaf_field_id())),
+        ColumnType::List => match arrow_fields(&spec.children)?.as_slice() {
+            [element] => DataType::List(Arc::clone(element)),
+            _ => {
+                return Err(WriteError::ListNeedsElement {
+                    column: spec.name.clone(),
+                });
+            }
+        },
+        ColumnType::Struct => DataType::Struct(arrow_fields(&spec.children)?.into()),
     };
-    let mut field = with_field_id(
-        Field::new(&spec.name, data_type, spec.nullable),
-        spec.field_id,
+    let field_id = (
+        PARQUET_FIELD_ID_META_KEY.to_owned(),
+        spec.field_id.to_string(),
     );
+    let mut field =
+        Field::new(&spec.name, data_type, spec.nullable).with_metadata(HashMap::from([field_id]));
     match spec.column_type {
         ColumnType::Uuid => field.try_with_extension_type(Uuid)?,
         ColumnType::Json => field.try_with_extension_type(Json::default())?,
@@ -236,16 +300,9 @@ fn arrow_field(spec: &ColumnSpec) -> Result<Field, WriteError> {
     Ok(field)
 }
 
-fn list_element_field(field_id: i32) -> FieldRef {
-    Arc::new(with_field_id(
-        Field::new("element", DataType::Utf8, true),
-        field_id,
-    ))
-}
-
-fn with_field_id(field: Field, field_id: i32) -> Field {
-    field.with_metadata(HashMap::from([(
-        PARQUET_FIELD_ID_META_KEY.to_owned(),
-        field_id.to_string(),
-    )]))
+fn arrow_fields(specs: &[ColumnSpec]) -> Result<Vec<FieldRef>, WriteError> {
+    specs
+        .iter()
+        .map(|spec| arrow_field(spec).map(Arc::new))
+        .collect()
 }

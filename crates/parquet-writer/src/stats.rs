@@ -5,11 +5,12 @@ use std::fmt;
 /// Statistics of one leaf column over a whole file; all exact.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnStats {
-    /// Field id of the leaf: the element of a list, else the column.
+    /// Field id of the leaf: of the column itself, unless it is a list or struct.
     pub field_id: i32,
-    /// Values that are not null. In a list: elements that are not null.
+    /// Values that are not null.
     pub value_count: u64,
-    /// Nulls. In a list: null lists, empty lists and null elements, as DuckLake counts them.
+    /// Places without a value, as DuckLake counts them: nulls of the leaf, null structs above it, and
+    /// null and empty lists above it.
     pub null_count: u64,
     /// Whether there is a NaN; `None` for types that have none.
     pub contains_nan: Option<bool>,
@@ -42,8 +43,10 @@ pub enum Bounds {
 pub enum StatValue {
     /// Of a boolean column, false before true.
     Bool(bool),
-    /// Of an integer column of any width.
+    /// Of an integer column, but for unsigned 64-bit integers.
     Int(i64),
+    /// Of an unsigned 64-bit integer column.
+    UInt(u64),
     /// Of a 32-bit float column. `-0.0` counts as smaller than `+0.0`.
     Float32(f32),
     /// Of a 64-bit float column. `-0.0` counts as smaller than `+0.0`.
@@ -55,7 +58,7 @@ pub enum StatValue {
         /// Digits after the point.
         scale: u8,
     },
-    /// Of a string, JSON or string list column, ordered by bytes.
+    /// Of a string or JSON column, ordered by bytes.
     Utf8(String),
     /// Days since 1970-01-01; `±i32::MAX` are the infinities.
     Date(i32),
@@ -74,6 +77,7 @@ impl fmt::Debug for StatValue {
         f.write_str(match self {
             Self::Bool(_) => "Bool(_)",
             Self::Int(_) => "Int(_)",
+            Self::UInt(_) => "UInt(_)",
             Self::Float32(_) => "Float32(_)",
             Self::Float64(_) => "Float64(_)",
             Self::Decimal { .. } => "Decimal(_)",

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use arrow_array::types::{
     ArrowPrimitiveType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type,
+    Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, ListArray, PrimitiveArray,
-    StringArray,
+    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, PrimitiveArray, StringArray,
 };
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{ArrowError, DataType, FieldRef};
+use arrow_schema::{ArrowError, DataType};
 
+use crate::error::WriteError;
+use crate::nested::{ListValues, StructValues};
 use crate::schema::ColumnType;
+
+/// Bytes of one text or binary column in a batch. Tests reach a smaller limit.
+const MAX_BYTES: usize = if cfg!(test) { 1 << 26 } else { (1 << 31) - 1 };
 
 /// Bytes of a UUID.
 const UUID_BYTES: usize = 16;
@@ -25,6 +29,7 @@ pub(crate) enum Values {
     Int32(Vec<i32>),
     Int64(Vec<i64>),
     UInt32(Vec<u32>),
+    UInt64(Vec<u64>),
     Float32(Vec<f32>),
     Float64(Vec<f64>),
     Decimal(DecimalValues),
@@ -34,11 +39,12 @@ pub(crate) enum Values {
     Time(Vec<i64>),
     Timestamp(Vec<i64>),
     Uuid(Vec<[u8; UUID_BYTES]>),
-    TextList(TextListValues),
+    List(ListValues),
+    Struct(StructValues),
 }
 
 impl Values {
-    /// Empty storage for a column.
+    /// Empty storage for a column without children.
     pub(crate) fn new(column_type: ColumnType) -> Self {
         match column_type {
             ColumnType::Boolean => Self::Boolean(BooleanBufferBuilder::new(0)),
@@ -46,6 +52,7 @@ impl Values {
             ColumnType::Int32 => Self::Int32(Vec::new()),
             ColumnType::Int64 => Self::Int64(Vec::new()),
             ColumnType::UInt32 => Self::UInt32(Vec::new()),
+            ColumnType::UInt64 => Self::UInt64(Vec::new()),
             ColumnType::Float32 => Self::Float32(Vec::new()),
             ColumnType::Float64 => Self::Float64(Vec::new()),
             ColumnType::Decimal { precision, .. } => Self::Decimal(DecimalValues::new(precision)),
@@ -55,7 +62,8 @@ impl Values {
             ColumnType::Time => Self::Time(Vec::new()),
             ColumnType::Timestamp | ColumnType::TimestampTz => Self::Timestamp(Vec::new()),
             ColumnType::Uuid => Self::Uuid(Vec::new()),
-            ColumnType::ListUtf8 => Self::TextList(TextListValues::new()),
+            // A schema has neither without children; should it, Arrow refuses the array.
+            ColumnType::List | ColumnType::Struct => Self::Struct(StructValues::new(Vec::new())),
         }
     }
 
@@ -67,12 +75,24 @@ impl Values {
             Self::Int32(values) | Self::Date(values) => values.push(0),
             Self::Int64(values) | Self::Time(values) | Self::Timestamp(values) => values.push(0),
             Self::UInt32(values) => values.push(0),
+            Self::UInt64(values) => values.push(0),
             Self::Float32(values) => values.push(0.0),
             Self::Float64(values) => values.push(0.0),
             Self::Decimal(values) => values.values.push(0),
             Self::Text(values) | Self::Binary(values) => values.push_empty(),
             Self::Uuid(values) => values.push([0; UUID_BYTES]),
-            Self::TextList(values) => values.push_empty(),
+            Self::List(values) => values.push_empty(),
+            Self::Struct(values) => values.push_nulls(),
+        }
+    }
+
+    /// That nothing lies below the first `rows` values that is no part of one of them.
+    #[inline]
+    pub(crate) fn check_complete(&self, rows: usize) -> Result<(), WriteError> {
+        match self {
+            Self::List(values) => values.check_complete(),
+            Self::Struct(values) => values.check_complete(rows),
+            _ => Ok(()),
         }
     }
 
@@ -86,16 +106,18 @@ impl Values {
                 values.truncate(rows);
             }
             Self::UInt32(values) => values.truncate(rows),
+            Self::UInt64(values) => values.truncate(rows),
             Self::Float32(values) => values.truncate(rows),
             Self::Float64(values) => values.truncate(rows),
             Self::Decimal(values) => values.values.truncate(rows),
             Self::Text(values) | Self::Binary(values) => values.truncate(rows),
             Self::Uuid(values) => values.truncate(rows),
-            Self::TextList(values) => values.truncate(rows),
+            Self::List(values) => values.truncate(rows),
+            Self::Struct(values) => values.truncate(rows),
         }
     }
 
-    /// Bytes of the values; constant time.
+    /// Bytes of the values, in time that depends on the schema only.
     pub(crate) fn byte_size(&self) -> usize {
         match self {
             Self::Boolean(values) => values.len().div_ceil(8),
@@ -105,33 +127,41 @@ impl Values {
                 size_of_val(values.as_slice())
             }
             Self::UInt32(values) => size_of_val(values.as_slice()),
+            Self::UInt64(values) => size_of_val(values.as_slice()),
             Self::Float32(values) => size_of_val(values.as_slice()),
             Self::Float64(values) => size_of_val(values.as_slice()),
             Self::Decimal(values) => size_of_val(values.values.as_slice()),
             Self::Text(values) | Self::Binary(values) => values.byte_size(),
             Self::Uuid(values) => size_of_val(values.as_slice()),
-            Self::TextList(values) => values.byte_size(),
+            Self::List(values) => values.byte_size(),
+            Self::Struct(values) => values.byte_size(),
         }
     }
 
-    /// The values as an Arrow array of `data_type`; numbers and bytes are not copied.
-    pub(crate) fn into_array(
-        self,
+    /// Moves the values out as an Arrow array of `data_type`; numbers and bytes are not copied.
+    pub(crate) fn take_array(
+        &mut self,
         data_type: &DataType,
         nulls: Option<NullBuffer>,
     ) -> Result<ArrayRef, ArrowError> {
         Ok(match self {
-            Self::Boolean(values) => Arc::new(BooleanArray::new(values.build(), nulls)),
+            Self::Boolean(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
             Self::Int16(values) => primitive::<Int16Type>(values, data_type, nulls)?,
             Self::Int32(values) => primitive::<Int32Type>(values, data_type, nulls)?,
             Self::Int64(values) => primitive::<Int64Type>(values, data_type, nulls)?,
             Self::UInt32(values) => primitive::<UInt32Type>(values, data_type, nulls)?,
+            Self::UInt64(values) => primitive::<UInt64Type>(values, data_type, nulls)?,
             Self::Float32(values) => primitive::<Float32Type>(values, data_type, nulls)?,
             Self::Float64(values) => primitive::<Float64Type>(values, data_type, nulls)?,
-            Self::Decimal(values) => primitive::<Decimal128Type>(values.values, data_type, nulls)?,
-            Self::Text(values) => Arc::new(values.into_strings(nulls)?),
+            Self::Decimal(values) => {
+                primitive::<Decimal128Type>(&mut values.values, data_type, nulls)?
+            }
+            Self::Text(values) => {
+                let (offsets, bytes) = values.take_parts();
+                Arc::new(StringArray::try_new(offsets, bytes, nulls)?)
+            }
             Self::Binary(values) => {
-                let (offsets, bytes) = values.into_parts();
+                let (offsets, bytes) = values.take_parts();
                 Arc::new(BinaryArray::try_new(offsets, bytes, nulls)?)
             }
             Self::Date(values) => primitive::<Date32Type>(values, data_type, nulls)?,
@@ -141,25 +171,26 @@ impl Values {
             }
             Self::Uuid(values) => {
                 let rows = values.len();
-                let bytes = Buffer::from_vec(values.into_flattened());
+                let bytes = Buffer::from_vec(std::mem::take(values).into_flattened());
                 Arc::new(FixedSizeBinaryArray::try_new_with_len(
                     16, bytes, nulls, rows,
                 )?)
             }
-            Self::TextList(values) => Arc::new(values.into_list(data_type, nulls)?),
+            Self::List(values) => values.take_array(data_type, nulls)?,
+            Self::Struct(values) => values.take_array(data_type, nulls)?,
         })
     }
 }
 
 fn primitive<T: ArrowPrimitiveType>(
-    values: Vec<T::Native>,
+    values: &mut Vec<T::Native>,
     data_type: &DataType,
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef, ArrowError>
 where
     ScalarBuffer<T::Native>: From<Vec<T::Native>>,
 {
-    let array = PrimitiveArray::<T>::try_new(ScalarBuffer::from(values), nulls)?;
+    let array = PrimitiveArray::<T>::try_new(ScalarBuffer::from(std::mem::take(values)), nulls)?;
     if !PrimitiveArray::<T>::is_compatible(data_type) {
         return Err(ArrowError::SchemaError(format!(
             "{data_type} is stored otherwise"
@@ -209,14 +240,11 @@ impl ByteValues {
         }
     }
 
-    fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
     /// Adds a value; false when the bytes would pass 2 GiB.
     #[inline]
     pub(crate) fn push(&mut self, value: &[u8]) -> bool {
-        let Ok(end) = i32::try_from(self.bytes.len().saturating_add(value.len())) else {
+        let end = self.bytes.len().saturating_add(value.len());
+        let Some(end) = i32::try_from(end).ok().filter(|_| end <= MAX_BYTES) else {
             return false;
         };
         self.bytes.extend_from_slice(value);
@@ -240,83 +268,11 @@ impl ByteValues {
         self.bytes.len() + size_of_val(self.offsets.as_slice())
     }
 
-    fn into_parts(self) -> (OffsetBuffer<i32>, Buffer) {
+    fn take_parts(&mut self) -> (OffsetBuffer<i32>, Buffer) {
+        let taken = std::mem::replace(self, Self::new());
         (
-            OffsetBuffer::new(ScalarBuffer::from(self.offsets)),
-            Buffer::from_vec(self.bytes),
-        )
-    }
-
-    fn into_strings(self, nulls: Option<NullBuffer>) -> Result<StringArray, ArrowError> {
-        let (offsets, bytes) = self.into_parts();
-        StringArray::try_new(offsets, bytes, nulls)
-    }
-}
-
-/// Lists of strings.
-pub(crate) struct TextListValues {
-    /// One more than there are lists; starts with 0.
-    offsets: Vec<i32>,
-    elements: ByteValues,
-}
-
-impl TextListValues {
-    fn new() -> Self {
-        Self {
-            offsets: vec![0],
-            elements: ByteValues::new(),
-        }
-    }
-
-    /// Adds a list; false, and nothing added, when a limit of 32-bit offsets would be passed.
-    pub(crate) fn push<'a>(&mut self, elements: impl IntoIterator<Item = &'a str>) -> bool {
-        let before = self.elements.len();
-        let fits = elements
-            .into_iter()
-            .all(|element| self.elements.push(element.as_bytes()));
-        match i32::try_from(self.elements.len()) {
-            Ok(end) if fits => {
-                self.offsets.push(end);
-                true
-            }
-            _ => {
-                self.elements.truncate(before);
-                false
-            }
-        }
-    }
-
-    fn push_empty(&mut self) {
-        self.offsets
-            .push(self.offsets.last().copied().unwrap_or_default());
-    }
-
-    fn truncate(&mut self, rows: usize) {
-        self.offsets.truncate(rows.saturating_add(1));
-        let end = self.offsets.last().copied().unwrap_or_default();
-        self.elements
-            .truncate(usize::try_from(end).unwrap_or_default());
-    }
-
-    fn byte_size(&self) -> usize {
-        self.elements.byte_size() + size_of_val(self.offsets.as_slice())
-    }
-
-    fn into_list(
-        self,
-        data_type: &DataType,
-        nulls: Option<NullBuffer>,
-    ) -> Result<ListArray, ArrowError> {
-        let DataType::List(element) = data_type else {
-            return Err(ArrowError::SchemaError(format!("{data_type} is no list")));
-        };
-        let element: FieldRef = Arc::clone(element);
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(self.offsets));
-        ListArray::try_new(
-            element,
-            offsets,
-            Arc::new(self.elements.into_strings(None)?),
-            nulls,
+            OffsetBuffer::new(ScalarBuffer::from(taken.offsets)),
+            Buffer::from_vec(taken.bytes),
         )
     }
 }

@@ -13,7 +13,7 @@ use duckfeeder_tests::{
     duckdb::literal,
     feeder::{Config, Setup},
     postgres::SUPERUSER,
-    tools::{DuckDbTool, default_major, is_root, readable_by_others, workspace_root},
+    tools::{DuckDbTool, NEWEST_MAJOR, is_root, readable_by_others, workspace_root},
 };
 
 use crate::repo::say;
@@ -80,7 +80,7 @@ impl Site {
             ..Options::default()
         }
         .setting("fsync", "on");
-        let start = |options: &Options| Postgres::start_at(&home, default_major()?, options);
+        let start = |options: &Options| Postgres::start_at(&home, NEWEST_MAJOR, options);
         let server = match start(&options) {
             // Another program has the port by now.
             Err(error) if port.is_some() && format!("{error:#}").contains("could not bind") => {

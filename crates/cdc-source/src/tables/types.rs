@@ -22,9 +22,28 @@ pub struct TypeInfo {
     pub kind: char,
     /// What it is made of: the element of an array, the base of a domain, the subtype of a range or
     /// multirange, the attributes of a composite in order.
-    pub parts: Vec<Oid>,
+    pub parts: Vec<TypePart>,
     /// Whether it is an array.
     pub is_array: bool,
+    /// `pg_type.typndims`: the declared dimensions of a domain over an array, else 0. The server does
+    /// not enforce them.
+    pub dimensions: i32,
+    /// What separates its values within the text of an array: a semicolon for `box`, a comma for all
+    /// others.
+    pub delimiter: u8,
+}
+
+/// A part of a [`TypeInfo`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TypePart {
+    /// Its type.
+    pub oid: Oid,
+    /// Its type modifier; -1 without one.
+    pub modifier: i32,
+    /// The name of a composite's attribute.
+    pub name: Option<String>,
+    /// The declared dimensions of a composite's attribute.
+    pub dimensions: i32,
 }
 
 /// The types given and, recursively, all they are made of, by oid.
@@ -41,7 +60,15 @@ pub async fn type_closure(
         .await?
     {
         let oid = Oid::new(row.parse("oid")?);
-        let part = row.parse_opt::<u32>("part")?.map(Oid::new);
+        let part = match row.parse_opt::<u32>("part")? {
+            None => None,
+            Some(part) => Some(TypePart {
+                oid: Oid::new(part),
+                modifier: row.parse("modifier")?,
+                name: row.opt("attname")?.map(str::to_owned),
+                dimensions: row.parse("part_dimensions")?,
+            }),
+        };
         if let Some(known) = types.get_mut(&oid) {
             let known: &mut TypeInfo = known;
             known.parts.extend(part);
@@ -56,6 +83,8 @@ pub async fn type_closure(
                 kind: row.parse("typtype")?,
                 parts: part.into_iter().collect(),
                 is_array: row.flag("is_array")?,
+                dimensions: row.parse("typndims")?,
+                delimiter: row.text("typdelim")?.bytes().next().unwrap_or(b','),
             },
         );
     }
@@ -63,24 +92,27 @@ pub async fn type_closure(
 }
 
 /// `typelem` of a type that is no true array (`point`, `name`) is not a part.
-const CLOSURE: &str = "with recursive part (oid, place, part) as ( \
-    select t.oid, 0, t.typelem from pg_catalog.pg_type t \
+const CLOSURE: &str = "with recursive part (oid, place, part, modifier, attname, dimensions) as ( \
+    select t.oid, 0, t.typelem, -1, null::pg_catalog.text, 0 from pg_catalog.pg_type t \
     where t.typelem <> 0 and t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc \
     union all \
-    select t.oid, 0, t.typbasetype from pg_catalog.pg_type t where t.typtype = 'd' \
+    select t.oid, 0, t.typbasetype, t.typtypmod, null, 0 from pg_catalog.pg_type t \
+    where t.typtype = 'd' \
     union all \
-    select r.rngtypid, 0, r.rngsubtype from pg_catalog.pg_range r \
+    select r.rngtypid, 0, r.rngsubtype, -1, null, 0 from pg_catalog.pg_range r \
     union all \
-    select r.rngmultitypid, 0, r.rngsubtype from pg_catalog.pg_range r \
+    select r.rngmultitypid, 0, r.rngsubtype, -1, null, 0 from pg_catalog.pg_range r \
     union all \
-    select t.oid, a.attnum, a.atttypid from pg_catalog.pg_type t \
+    select t.oid, a.attnum, a.atttypid, a.atttypmod, a.attname::pg_catalog.text, a.attndims \
+    from pg_catalog.pg_type t \
     join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and a.attnum > 0 \
     and not a.attisdropped where t.typtype = 'c'), \
     closure (oid) as ( \
     select pg_catalog.unnest({oids}) \
     union \
     select part.part from closure join part on part.oid = closure.oid) \
-    select t.oid, n.nspname, t.typname, t.typtype, part.part, \
+    select t.oid, n.nspname, t.typname, t.typtype, t.typndims, t.typdelim, part.part, \
+    part.modifier, part.attname, part.dimensions as part_dimensions, \
     t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc as is_array \
     from closure join pg_catalog.pg_type t on t.oid = closure.oid \
     join pg_catalog.pg_namespace n on n.oid = t.typnamespace \

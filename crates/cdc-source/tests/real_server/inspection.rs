@@ -350,7 +350,7 @@ async fn types_are_taken_apart() {
                 let parts: Vec<_> = one
                     .parts
                     .iter()
-                    .map(|part| types[part].name.as_str())
+                    .map(|part| types[&part.oid].name.as_str())
                     .collect();
                 format!(
                     "{} {}{} <- {}",

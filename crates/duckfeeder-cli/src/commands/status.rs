@@ -77,9 +77,13 @@ fn describe(report: &Report) -> String {
         .max()
         .unwrap_or(0);
     for table in &report.tables {
+        let unrepresentable = match table.unrepresentable {
+            0 => String::new(),
+            values => format!("  {values} values did not fit, see _df_dead_letters"),
+        };
         let _ = writeln!(
             text,
-            "  {:<width$}  {:<9}  -> {}",
+            "  {:<width$}  {:<9}  -> {}{unrepresentable}",
             table.source,
             table.state.as_str(),
             table.target

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use duckfeeder::config::{BackfillMode, FeederName, KeylessPolicy, NumericMapping, OnTableError};
+use duckfeeder::config::{
+    ArrayMapping, BackfillMode, FeederName, KeylessPolicy, NumericMapping, OnTableError,
+    OnUnrepresentable,
+};
 use duckfeeder::config::{PublicationName, SlotName, TlsMode};
 
 use super::parse::{self, Problem};
@@ -160,6 +163,10 @@ keys! {
         "As source.backfill, for these tables";
     TABLES_NUMERIC: BTreeMap<String, NumericMapping> = "tables.numeric", "table", Absent, Open, parse::numeric_columns,
         "As source.numeric, per column: { price = \"decimal(38,9)\" }";
+    TABLES_ARRAYS: BTreeMap<String, ArrayMapping> = "tables.arrays", "table", Absent, Open, parse::array_columns,
+        "How array columns are stored: { matrix = \"json\" }, or \"list\"; json by itself where several dimensions are declared";
+    TABLES_BEFORE_IMAGE: bool = "tables.before_image", "boolean", Value("false"), Open, parse::boolean,
+        "True: updates and deletes carry the old values that the server sends, in `_df_before`";
 
     CATALOG_URL: String = "catalog.url", "URL", Derived("the source's, with its other keys"), Url, parse::text,
         "The Postgres database that holds the lake's metadata";
@@ -187,8 +194,8 @@ keys! {
 
     POLICY_ON_TABLE_ERROR: OnTableError = "policy.on_table_error", "choice", Value("isolate"), Open, parse::on_table_error,
         "An error that only one table has. isolate: it goes to state `error` and the others go on, `resync` is the way out; hold: everything waits";
-    POLICY_ON_UNREPRESENTABLE: () = "policy.on_unrepresentable", "choice", Value("stop"), Open, parse::on_unrepresentable,
-        "A value that the lake's type cannot hold. stop: an error of its table";
+    POLICY_ON_UNREPRESENTABLE: OnUnrepresentable = "policy.on_unrepresentable", "choice", Value("null"), Open, parse::on_unrepresentable,
+        "A value that the lake's type cannot hold. null: the cell becomes NULL, and the exact text goes to `_df_dead_letters`; stop: an error of its table";
 
     FLUSH_INTERVAL: Duration = "flush.interval", "duration", Value("5s"), Open, parse::duration,
         "A commit at the latest this long after the first row that waits for it";

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use duckfeeder::config::{BackfillMode, FeederName, KeylessPolicy, NumericMapping, OnTableError};
+use duckfeeder::config::{
+    ArrayMapping, BackfillMode, FeederName, KeylessPolicy, NumericMapping, OnTableError,
+    OnUnrepresentable,
+};
 use duckfeeder::config::{PublicationName, SlotName, TlsMode};
 
 use super::raw::Raw;
@@ -270,15 +273,15 @@ pub(crate) fn on_table_error(raw: &Raw) -> Parsed<OnTableError> {
     )
 }
 
-/// What happens to a value the lake's type cannot hold. This version stops, and knows nothing else.
-pub(crate) fn on_unrepresentable(raw: &Raw) -> Parsed<()> {
-    match raw {
-        Raw::Text(text) | Raw::Unquoted(text) if text == "null" => Err(Problem::new(
-            "\"null\" comes with dead letters, which this version does not have",
-            "write \"stop\", or remove it",
-        )),
-        other => choice(other, &[("stop", ())]),
-    }
+/// What happens to a value the lake's type cannot hold.
+pub(crate) fn on_unrepresentable(raw: &Raw) -> Parsed<OnUnrepresentable> {
+    choice(
+        raw,
+        &[
+            ("null", OnUnrepresentable::Null),
+            ("stop", OnUnrepresentable::Stop),
+        ],
+    )
 }
 
 /// How unbounded numeric is stored: `varchar`, `float64` or `decimal(p,s)`.
@@ -311,16 +314,31 @@ pub(crate) fn numeric(raw: &Raw) -> Parsed<NumericMapping> {
 
 /// A column name each with its [`numeric`] mapping.
 pub(crate) fn numeric_columns(raw: &Raw) -> Parsed<BTreeMap<String, NumericMapping>> {
-    let Raw::Map(columns) = raw else {
-        return Err(Problem::wrong_type(
-            "a table of columns",
+    by_column(raw, numeric, "write { column = \"decimal(38,9)\" }")
+}
+
+/// A column name each with how its arrays are stored.
+pub(crate) fn array_columns(raw: &Raw) -> Parsed<BTreeMap<String, ArrayMapping>> {
+    let mapping = |raw: &Raw| {
+        choice(
             raw,
-            "write { column = \"decimal(38,9)\" }",
-        ));
+            &[("list", ArrayMapping::List), ("json", ArrayMapping::Json)],
+        )
+    };
+    by_column(raw, mapping, "write { column = \"json\" }")
+}
+
+fn by_column<T>(
+    raw: &Raw,
+    parse: impl Fn(&Raw) -> Parsed<T>,
+    remedy: &'static str,
+) -> Parsed<BTreeMap<String, T>> {
+    let Raw::Map(columns) = raw else {
+        return Err(Problem::wrong_type("a table of columns", raw, remedy));
     };
     columns
         .iter()
-        .map(|(column, raw)| match numeric(raw) {
+        .map(|(column, raw)| match parse(raw) {
             Ok(mapping) => Ok((column.clone(), mapping)),
             Err(problem) => Err(Problem::new(
                 format!("column `{column}`: {}", problem.what),

@@ -76,7 +76,6 @@ pub(super) fn resolve(layer: &Layer) -> Result<Settings, ConfigError> {
         .flatten()
         .map(table)
         .collect::<Result<_, _>>()?;
-    required(values, &keys::POLICY_ON_UNREPRESENTABLE)?;
     let feeder = FeederConfig {
         name,
         source: SourceConfig {
@@ -96,6 +95,7 @@ pub(super) fn resolve(layer: &Layer) -> Result<Settings, ConfigError> {
         },
         policy: Policy {
             on_table_error: required(values, &keys::POLICY_ON_TABLE_ERROR)?,
+            on_unrepresentable: required(values, &keys::POLICY_ON_UNREPRESENTABLE)?,
         },
         flush: FlushConfig {
             interval: required(values, &keys::FLUSH_INTERVAL)?,
@@ -140,5 +140,8 @@ fn table(entry: &TableEntry) -> Result<TableRule, ConfigError> {
         backfill: given(values, &keys::TABLES_BACKFILL)?.map(|found| found.value),
         numeric: given(values, &keys::TABLES_NUMERIC)?
             .map_or_else(Default::default, |found| found.value),
+        arrays: given(values, &keys::TABLES_ARRAYS)?
+            .map_or_else(Default::default, |found| found.value),
+        before_image: required(values, &keys::TABLES_BEFORE_IMAGE)?,
     })
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use duckfeeder::config::{
-    BackfillMode, FlushConfig, KeylessPolicy, Limits, NumericMapping, OnTableError,
+    ArrayMapping, BackfillMode, FlushConfig, KeylessPolicy, Limits, NumericMapping, OnTableError,
+    OnUnrepresentable,
 };
 use duckfeeder::config::{PasswordSource, TlsMode};
 use secrecy::ExposeSecret;
@@ -259,6 +260,13 @@ const WIRES: &[Wire] = &[
         expected: "Hold",
     },
     Wire {
+        path: "policy.on_unrepresentable",
+        file: "\"stop\"",
+        variable: "stop",
+        arrived: |s| format!("{:?}", s.feeder.policy.on_unrepresentable),
+        expected: "Stop",
+    },
+    Wire {
         path: "flush.interval",
         file: "\"1m 30s\"",
         variable: "90s",
@@ -369,8 +377,7 @@ fn every_key_arrives_from_file_and_environment_in_both_spellings() {
     }
 }
 
-/// The keys of `[[tables]]` exist in the file only, apart from their patterns; `on_unrepresentable`
-/// has a single value so far.
+/// The keys of `[[tables]]` exist in the file only, apart from their patterns.
 #[test]
 fn no_key_is_left_out_of_the_tests() {
     let wired: BTreeSet<&str> = WIRES.iter().map(|wire| wire.path).collect();
@@ -390,7 +397,8 @@ fn no_key_is_left_out_of_the_tests() {
             "tables.where",
             "tables.backfill",
             "tables.numeric",
-            "policy.on_unrepresentable",
+            "tables.arrays",
+            "tables.before_image",
         ]
     );
 }
@@ -410,6 +418,8 @@ exclude_columns = ["card_number", "cvv"]
 where = "region = 'eu'"
 backfill = "never"
 numeric = {{ price = "decimal(10,2)", weight = "float64" }}
+arrays = {{ matrix = "json", tags = "list" }}
+before_image = true
 "#
     );
     let settings = settings(&text, &[]).unwrap();
@@ -424,6 +434,15 @@ numeric = {{ price = "decimal(10,2)", weight = "float64" }}
     assert_eq!(orders.exclude_columns, ["card_number", "cvv"]);
     assert_eq!(orders.row_filter.as_deref(), Some("region = 'eu'"));
     assert_eq!(orders.backfill, Some(BackfillMode::Never));
+    assert_eq!(
+        orders.arrays,
+        [
+            ("matrix".to_owned(), ArrayMapping::Json),
+            ("tags".to_owned(), ArrayMapping::List),
+        ]
+        .into()
+    );
+    assert!(orders.before_image);
     assert_eq!(
         orders.numeric,
         [
@@ -455,6 +474,10 @@ fn defaults_are_those_of_the_feeder() {
     assert_eq!(
         settings.feeder.policy.on_table_error,
         OnTableError::default()
+    );
+    assert_eq!(
+        settings.feeder.policy.on_unrepresentable,
+        OnUnrepresentable::default()
     );
     assert_eq!(settings.feeder.name.as_str(), "default");
     assert_eq!(
@@ -670,17 +693,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[[tables]]\nsource = \"a.b\"\ntarget = \"c\"",
         "unknown key `tables.target` (duckfeeder.toml:3)",
-        "the keys of [tables] are source, enabled, target_schema, target_table, exclude_columns, where, backfill, numeric",
+        "the keys of [tables] are source, enabled, target_schema, target_table, exclude_columns, where, backfill, numeric, arrays, before_image",
     ),
     (
         "[storage]\nregion = \"eu\"",
         "`storage.region` comes with object stores, which this version does not have (duckfeeder.toml:2)",
         "remove it; this version stores files in file:///... only",
-    ),
-    (
-        "[policy]\non_unrepresentable = \"null\"",
-        "`policy.on_unrepresentable`: \"null\" comes with dead letters, which this version does not have (duckfeeder.toml:2)",
-        "write \"stop\", or remove it",
     ),
     (
         "source = \"postgres://f@h/d\"",

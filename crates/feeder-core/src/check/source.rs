@@ -8,9 +8,10 @@ use cdc_source::{
 use pgoutput::Oid;
 
 use super::Finding;
-use crate::config::{FeederConfig, NumericMapping};
+use crate::config::FeederConfig;
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::plan::TablePlan;
+use crate::types::Reader;
 use crate::{publish, select};
 
 /// The source as it is, and what speaks against feeding it.
@@ -94,13 +95,21 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
     let infos = tables::describe(&mut connection, &oids)
         .await
         .map_err(from_source)?;
+    let columns: Vec<Oid> = infos
+        .iter()
+        .flat_map(|info| &info.columns)
+        .map(|column| column.type_oid)
+        .collect();
+    let types = tables::type_closure(&mut connection, &columns)
+        .await
+        .map_err(from_source)?;
     let mut plans = Vec::new();
     for selection in selections {
         let info = infos
             .iter()
             .find(|info| info.id.schema == selection.schema && info.id.name == selection.name);
         if let Some(info) = info {
-            plans.push(TablePlan::new(config, selection, info.clone()));
+            plans.push(TablePlan::new(config, selection, info.clone(), &types));
         }
     }
     for plan in &plans {
@@ -266,8 +275,7 @@ fn numeric_finding(plans: &[TablePlan]) -> Option<Finding> {
     let mut columns = Vec::new();
     for plan in plans {
         for column in &plan.shape.columns {
-            let unbounded = column.type_oid == 1700 && column.type_modifier < 4;
-            if unbounded && plan.numeric.of(&column.name) == NumericMapping::Varchar {
+            if plan.settings.reader(&column.name, &column.source_type) == Reader::NumericText {
                 columns.push(format!("{}.{}", plan.source(), column.name));
             }
         }

@@ -7,7 +7,7 @@ use pgoutput::Lsn;
 use uuid::Uuid;
 
 use super::feeders::lock_feeder;
-use super::{Control, ControlError, Fence, Generation, TableTransition, files, tables};
+use super::{Control, ControlError, Fence, Generation, TableTransition, files, transition};
 use crate::FeederError;
 use crate::config::FeederName;
 
@@ -106,10 +106,10 @@ impl EpochHook {
                 table: *oid,
             })?;
             let bound = TableTransition::lake_table(*oid, id.get());
-            tables::apply(tx, &self.feeder, &bound).await?;
+            transition::apply(tx, &self.feeder, &bound).await?;
         }
         for transition in &self.transitions {
-            tables::apply(tx, &self.feeder, transition).await?;
+            transition::apply(tx, &self.feeder, transition).await?;
         }
         files::settle(tx, &self.feeder, &self.files).await
     }
@@ -165,7 +165,7 @@ impl Control {
             compare(self.feeder(), locked.checkpoint, from, to)?;
         }
         for transition in transitions {
-            tables::apply(&mut tx, self.feeder(), transition).await?;
+            transition::apply(&mut tx, self.feeder(), transition).await?;
         }
         sqlx::query(
             "update duckfeeder.feeders

@@ -23,13 +23,15 @@ mod files;
 pub mod migrations;
 mod partitions;
 mod tables;
+mod transition;
 
 pub use checkpoint::{EpochHook, Resolution};
 pub use error::ControlError;
 pub use feeders::{FeederRow, Generation, NewFeeder};
 pub use fence::{FeederLock, Fence};
 pub use files::PendingFile;
-pub use tables::{NewTable, Requests, TableChange, TableError, TableRow, TableTransition};
+pub use tables::{NewTable, Requests, TableError, TableRow};
+pub use transition::{TableChange, TableTransition};
 
 use ducklake_catalog::Catalog;
 use ducklake_catalog::sqlx::PgPool;

@@ -1,12 +1,10 @@
 //! The fed tables and their states.
 
-use ducklake_catalog::sqlx::{
-    self, PgConnection, Postgres, Row as _, postgres::PgRow, query::Query,
-};
+use ducklake_catalog::sqlx::{self, PgConnection, Row as _, postgres::PgRow};
 use pgoutput::Lsn;
 
+use super::transition::{TableTransition, apply};
 use super::{Control, ControlError, Fence, parse_lsn};
-use crate::config::FeederName;
 use crate::{FeederError, TableState};
 
 /// A table that is about to be fed, in state [`TableState::Pending`].
@@ -63,6 +61,8 @@ pub struct TableRow {
     pub resync_requested: bool,
     /// Rows of the copy that the lake holds.
     pub copied_rows: u64,
+    /// Values since that copy, and in it, that their lake column could not hold.
+    pub unrepresentable: u64,
 }
 
 /// Why a table is in error (correctness rule 7).
@@ -87,121 +87,6 @@ pub struct Requests {
     pub wanted: Option<Lsn>,
 }
 
-/// One change of one table.
-#[derive(Clone, Debug)]
-pub struct TableTransition {
-    /// The table's oid at the source.
-    pub source_oid: u32,
-    /// What changes.
-    pub change: TableChange,
-}
-
-impl TableTransition {
-    /// It waits for a copy; see [`TableChange::Pending`].
-    pub fn pending(source_oid: u32) -> Self {
-        Self::new(source_oid, TableChange::Pending)
-    }
-
-    /// Its copy began.
-    pub fn copying(source_oid: u32) -> Self {
-        Self::new(source_oid, TableChange::Copying)
-    }
-
-    /// It is complete from `copy_point` on.
-    pub fn streaming(source_oid: u32, copy_point: Lsn, copied_rows: u64) -> Self {
-        Self::new(
-            source_oid,
-            TableChange::Streaming {
-                copy_point,
-                copied_rows,
-            },
-        )
-    }
-
-    /// It was taken out of the configuration.
-    pub fn paused(source_oid: u32) -> Self {
-        Self::new(source_oid, TableChange::Paused)
-    }
-
-    /// Its changes are not recorded from `(lsn, seq)` on. `reason` never holds row values.
-    pub fn error(source_oid: u32, lsn: Lsn, seq: i64, reason: String) -> Self {
-        Self::new(source_oid, TableChange::Error { lsn, seq, reason })
-    }
-
-    /// So many more changes were not recorded.
-    pub fn discarded(source_oid: u32, changes: u64) -> Self {
-        Self::new(source_oid, TableChange::Discarded(changes))
-    }
-
-    /// It is fed into the lake table of this `ducklake_table.table_id`.
-    pub fn lake_table(source_oid: u32, table_id: i64) -> Self {
-        Self::new(source_oid, TableChange::LakeTable(table_id))
-    }
-
-    /// Its columns, key or identity are now these.
-    pub fn shape(source_oid: u32, shape: serde_json::Value) -> Self {
-        Self::new(source_oid, TableChange::Shape(shape))
-    }
-
-    /// Its partitions are now these.
-    pub fn partitions(source_oid: u32, partitions: serde_json::Value) -> Self {
-        Self::new(source_oid, TableChange::Partitions(partitions))
-    }
-
-    /// This transaction truncated it.
-    pub fn truncated_by(source_oid: u32, transaction: u32) -> Self {
-        Self::new(source_oid, TableChange::TruncatedBy(transaction))
-    }
-
-    /// It is forgotten; see [`TableChange::Removed`].
-    pub fn removed(source_oid: u32) -> Self {
-        Self::new(source_oid, TableChange::Removed)
-    }
-
-    fn new(source_oid: u32, change: TableChange) -> Self {
-        Self { source_oid, change }
-    }
-}
-
-/// What changes about a table.
-#[derive(Clone, Debug)]
-pub enum TableChange {
-    /// It waits for a copy, whatever it was before: forgets copy, error and request.
-    Pending,
-    /// Its copy began.
-    Copying,
-    /// It is complete from `copy_point` on.
-    Streaming {
-        /// The copy's consistent point.
-        copy_point: Lsn,
-        /// Rows of the copy.
-        copied_rows: u64,
-    },
-    /// It was taken out of the configuration.
-    Paused,
-    /// Its changes are not recorded from here on.
-    Error {
-        /// Commit position of the first transaction that is not in the lake.
-        lsn: Lsn,
-        /// The change in it that failed, by its order in the transaction.
-        seq: i64,
-        /// The reason; never holds row values.
-        reason: String,
-    },
-    /// So many more changes were not recorded.
-    Discarded(u64),
-    /// It is fed into the lake table of this `ducklake_table.table_id`.
-    LakeTable(i64),
-    /// Its columns, key or identity are now these.
-    Shape(serde_json::Value),
-    /// Its partitions are now these.
-    Partitions(serde_json::Value),
-    /// This transaction truncated it.
-    TruncatedBy(u32),
-    /// It is forgotten, and its name in the lake becomes free for another table.
-    Removed,
-}
-
 impl Control {
     /// All tables of the feeder, by name.
     ///
@@ -212,7 +97,7 @@ impl Control {
             "select source_oid, source_schema, source_table, target_schema, target_table,
                  lake_table_id, state, copy_point::text as copy_point, shape, publication,
                  partitions, truncated_by, error_lsn::text as error_lsn, error_seq, error_reason, discarded,
-                 resync_requested, copied_rows
+                 resync_requested, copied_rows, unrepresentable
              from duckfeeder.tables where feeder = $1
              order by source_schema, source_table, source_oid",
         )
@@ -429,92 +314,6 @@ async fn refuse_taken_target(
     })
 }
 
-/// Applies one change; the table must exist.
-pub(super) async fn apply(
-    tx: &mut PgConnection,
-    feeder: &FeederName,
-    transition: &TableTransition,
-) -> Result<(), ControlError> {
-    let updated = statement(feeder, transition)
-        .execute(tx)
-        .await
-        .map_err(ControlError::database("changing the state of a table"))?;
-    if updated.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(ControlError::UnknownTable {
-            feeder: feeder.clone(),
-            table: transition.source_oid.to_string(),
-        })
-    }
-}
-
-type Statement<'q> = Query<'q, Postgres, sqlx::postgres::PgArguments>;
-
-fn statement<'q>(feeder: &'q FeederName, transition: &'q TableTransition) -> Statement<'q> {
-    let on = |sql: &'static str| {
-        sqlx::query(sql)
-            .bind(feeder.as_str())
-            .bind(i64::from(transition.source_oid))
-    };
-    match &transition.change {
-        TableChange::Pending => on("update duckfeeder.tables
-             set state = 'pending', copy_point = null, copied_rows = 0, error_lsn = null,
-                 error_seq = null, error_reason = null, discarded = 0, resync_requested = false,
-                 updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2"),
-        TableChange::Copying => on("update duckfeeder.tables
-             set state = 'copying', updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2"),
-        TableChange::Streaming {
-            copy_point,
-            copied_rows,
-        } => on("update duckfeeder.tables
-             set state = 'streaming', copy_point = $3::text::pg_lsn, copied_rows = $4,
-                 updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2")
-        .bind(copy_point.to_string())
-        .bind(clamp(*copied_rows)),
-        TableChange::Paused => on("update duckfeeder.tables
-             set state = 'paused', updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2"),
-        TableChange::Error { lsn, seq, reason } => on("update duckfeeder.tables
-             set state = 'error', error_lsn = $3::text::pg_lsn, error_seq = $4, error_reason = $5,
-                 discarded = 0, updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2")
-        .bind(lsn.to_string())
-        .bind(seq)
-        .bind(reason),
-        TableChange::Discarded(changes) => on("update duckfeeder.tables
-             set discarded = discarded + $3, updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2")
-        .bind(clamp(*changes)),
-        TableChange::LakeTable(id) => on("update duckfeeder.tables
-             set lake_table_id = $3, updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2")
-        .bind(id),
-        TableChange::Shape(shape) => on("update duckfeeder.tables
-             set shape = $3, updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2")
-        .bind(shape),
-        TableChange::Partitions(partitions) => on("update duckfeeder.tables
-             set partitions = $3, updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2")
-        .bind(partitions),
-        TableChange::TruncatedBy(transaction) => on("update duckfeeder.tables
-             set truncated_by = $3, updated_at = clock_timestamp()
-             where feeder = $1 and source_oid = $2")
-        .bind(i64::from(*transaction)),
-        TableChange::Removed => on("delete from duckfeeder.tables
-             where feeder = $1 and source_oid = $2"),
-    }
-}
-
-/// Counts beyond 2^63 do not occur; a counter must not be what stops a feeder.
-fn clamp(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 fn decode_oid(oid: i64) -> Result<u32, ControlError> {
     u32::try_from(oid).map_err(|_| ControlError::Corrupt {
         table: "tables",
@@ -556,6 +355,7 @@ fn decode(row: &PgRow) -> Result<TableRow, ControlError> {
     let reason: Option<String> = row.try_get("error_reason").map_err(&failed)?;
     let discarded = row.try_get("discarded").map_err(&failed)?;
     let copied_rows = row.try_get("copied_rows").map_err(&failed)?;
+    let unrepresentable = row.try_get("unrepresentable").map_err(&failed)?;
     let truncated_by: Option<i64> = row.try_get("truncated_by").map_err(&failed)?;
     let truncated_by = truncated_by
         .map(u32::try_from)
@@ -592,6 +392,7 @@ fn decode(row: &PgRow) -> Result<TableRow, ControlError> {
         error,
         resync_requested: row.try_get("resync_requested").map_err(&failed)?,
         copied_rows: decode_count(copied_rows, "copied_rows")?,
+        unrepresentable: decode_count(unrepresentable, "unrepresentable")?,
     })
 }
 

@@ -1,14 +1,29 @@
 use super::*;
 use crate::layout::SourceColumn;
 use crate::testing::{Row, cells, lake_columns, rows, text};
+use crate::types::SourceType;
 
 fn schema(columns: &[SourceColumn]) -> parquet_writer::FileSchema {
-    crate::layout::file_schema("raw.t", &lake_columns(columns), columns).unwrap()
+    let columns = crate::layout::column_defs(columns, false);
+    crate::layout::file_schema("raw.t", &lake_columns(&columns), &columns).unwrap()
+}
+
+fn encoder(columns: &[SourceColumn], wire: &[&str]) -> RowEncoder {
+    let options = RowOptions {
+        on_unrepresentable: OnUnrepresentable::Stop,
+        before_image: false,
+    };
+    RowEncoder::new(columns, wire, options)
+}
+
+fn none() -> Option<std::iter::Empty<Datum<'static>>> {
+    None
 }
 
 fn column(name: &str, reader: Reader) -> SourceColumn {
     SourceColumn {
         name: name.to_owned(),
+        source_type: SourceType::plain(pgoutput::Oid::new(0), -1),
         reader,
     }
 }
@@ -24,9 +39,9 @@ const HEAD: RowHead = RowHead {
 fn stored(reader: Reader, datum: Datum<'_>) -> Result<Option<String>, EncodeError> {
     let columns = [column("c", reader)];
     let mut batch = RowBatchBuilder::new(&schema(&columns));
-    let mut encoder = RowEncoder::new(&columns, &["c"]);
+    let mut encoder = encoder(&columns, &["c"]);
     let row = [datum].into_iter();
-    encoder.append(&mut batch, HEAD, row, None::<std::iter::Empty<_>>)?;
+    encoder.append(&mut batch, HEAD, row, none(), none())?;
     let batch = batch.finish().unwrap();
     Ok(cells(&batch)[0][META_COLUMNS].clone())
 }
@@ -60,7 +75,7 @@ fn text_and_binary_of_every_type_are_the_same_value() {
         (Reader::Float4, "1.5", &1.5_f32.to_be_bytes(), "1.5"),
         (Reader::Float8, "1e+100", &1e100_f64.to_be_bytes(), "1e100"),
         (Reader::Float8, "NaN", &f64::NAN.to_be_bytes(), "NaN"),
-        (decimal, "12.50", &twelve_and_a_half, "12.50"),
+        (decimal.clone(), "12.50", &twelve_and_a_half, "12.50"),
         (Reader::NumericText, "12.50", &twelve_and_a_half, "12.50"),
         (Reader::NumericFloat, "12.50", &twelve_and_a_half, "12.5"),
         (Reader::Text, "größe", "größe".as_bytes(), "größe"),
@@ -95,19 +110,23 @@ fn text_and_binary_of_every_type_are_the_same_value() {
     ];
     for (reader, as_text, as_binary, expected) in cases {
         for datum in [text(as_text), Datum::Binary(as_binary)] {
-            let found = stored(reader, datum).unwrap();
+            let found = stored(reader.clone(), datum).unwrap();
             assert_eq!(found.as_deref(), Some(expected), "{reader:?} {datum:?}");
         }
-        assert_eq!(stored(reader, Datum::Null).unwrap(), None, "{reader:?}");
+        assert_eq!(
+            stored(reader.clone(), Datum::Null).unwrap(),
+            None,
+            "{reader:?}"
+        );
     }
 }
 
 #[test]
 fn a_type_that_is_not_decoded_is_text_and_nothing_else() {
     let reader = Reader::OutputText;
-    let address = stored(reader, text("10.0.0.1")).unwrap();
+    let address = stored(reader.clone(), text("10.0.0.1")).unwrap();
     assert_eq!(address.as_deref(), Some("10.0.0.1"));
-    let error = stored(reader, Datum::Binary(b"10.0.0.1")).unwrap_err();
+    let error = stored(reader.clone(), Datum::Binary(b"10.0.0.1")).unwrap_err();
     assert_eq!(error.column, "c");
     // A copy selects the text, which then travels in binary.
     let copied = stored(reader.of_copy(), Datum::Binary(b"10.0.0.1")).unwrap();
@@ -129,10 +148,10 @@ fn errors_name_the_column_and_hide_the_value() {
         (Reader::Date, text("secret")),
         (Reader::Bytea, text("\\xsecret")),
         (Reader::Jsonb, Datum::Binary(b"secret")),
-        (decimal, text("secret")),
+        (decimal.clone(), text("secret")),
         (decimal, text("123.45")),
     ] {
-        let error = stored(reader, datum).unwrap_err();
+        let error = stored(reader.clone(), datum).unwrap_err();
         assert_eq!(error.column, "c", "{reader:?}");
         let message = error.to_string();
         assert!(message.starts_with("column \"c\": "), "{message}");
@@ -151,11 +170,11 @@ fn columns_that_the_wire_lacks_are_null() {
         column("c", Reader::Int4),
     ];
     let mut batch = RowBatchBuilder::new(&schema(&columns));
-    let mut encoder = RowEncoder::new(&columns, &["c", "kept out", "a"]);
+    let mut encoder = encoder(&columns, &["c", "kept out", "a"]);
     assert_eq!(encoder.wire_columns(), 3);
     let row = [text("3"), text("x"), text("1")].into_iter();
     encoder
-        .append(&mut batch, HEAD, row, None::<std::iter::Empty<_>>)
+        .append(&mut batch, HEAD, row, none(), none())
         .unwrap();
     let [row] = rows(&batch.finish().unwrap()).try_into().unwrap();
     assert_eq!(
@@ -168,9 +187,9 @@ fn columns_that_the_wire_lacks_are_null() {
 fn an_abandoned_row_leaves_no_trace() {
     let columns = [column("a", Reader::Int4), column("b", Reader::Int4)];
     let mut batch = RowBatchBuilder::new(&schema(&columns));
-    let mut encoder = RowEncoder::new(&columns, &["a", "b"]);
+    let mut encoder = encoder(&columns, &["a", "b"]);
     let mut append = |batch: &mut RowBatchBuilder, values: [Datum<'static>; 2]| {
-        encoder.append(batch, HEAD, values.into_iter(), None::<std::iter::Empty<_>>)
+        encoder.append(batch, HEAD, values.into_iter(), none(), none())
     };
     let toast = Datum::UnchangedToast;
     append(&mut batch, [text("1"), text("2")]).unwrap();
@@ -184,6 +203,7 @@ fn an_abandoned_row_leaves_no_trace() {
         lsn: 6,
         seq: 7,
         unchanged: None,
+        unrepresentable: None,
         values: values.map(|value| Some(value.to_owned())).to_vec(),
     };
     assert_eq!(found, [expected(["1", "2"]), expected(["3", "4"])]);
@@ -197,15 +217,15 @@ fn unchanged_columns_are_named_in_the_order_of_the_wire() {
         column("c", Reader::Text),
     ];
     let mut batch = RowBatchBuilder::new(&schema(&columns));
-    let mut encoder = RowEncoder::new(&columns, &["c", "a", "b"]);
+    let mut encoder = encoder(&columns, &["c", "a", "b"]);
     let toast = Datum::UnchangedToast;
     let new = [toast, text("1"), toast].into_iter();
     let old = [text("from the old row"), text("0"), Datum::Null].into_iter();
     encoder
-        .append(&mut batch, HEAD, new.clone(), None::<std::iter::Empty<_>>)
+        .append(&mut batch, HEAD, new.clone(), none(), none())
         .unwrap();
     encoder
-        .append(&mut batch, HEAD, new.clone(), Some(old))
+        .append(&mut batch, HEAD, new.clone(), Some(old), none())
         .unwrap();
     encoder
         .append(
@@ -213,6 +233,7 @@ fn unchanged_columns_are_named_in_the_order_of_the_wire() {
             HEAD,
             new,
             Some([toast, toast, toast].into_iter()),
+            none(),
         )
         .unwrap();
     let found: Vec<(Option<Vec<String>>, Option<String>)> = rows(&batch.finish().unwrap())
@@ -262,4 +283,87 @@ fn operations_have_the_names_that_readers_know() {
             "insert", "update", "delete", "truncate", "snapshot", "reset"
         ]
     );
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_null_named_and_kept() {
+    let decimal = Reader::Decimal {
+        precision: 4,
+        scale: 2,
+    };
+    let columns = [column("id", Reader::Int4), column("price", decimal)];
+    let mut batch = RowBatchBuilder::new(&schema(&columns));
+    let mut encoder = RowEncoder::new(&columns, &["id", "price"], RowOptions::default());
+    let row = |price| [text("1"), text(price)].into_iter();
+    encoder
+        .append(&mut batch, HEAD, row("NaN"), none(), none())
+        .unwrap();
+    let [letter] = encoder.letters() else {
+        panic!("one letter is expected: {:?}", encoder.letters());
+    };
+    assert_eq!(letter.column, "price");
+    assert_eq!(letter.value.as_deref(), Some("NaN"));
+    assert!(letter.reason.contains("not a number"), "{}", letter.reason);
+    let key = encoder.key_text(&[0], row("NaN")).unwrap();
+    assert_eq!(key, r#"{"id":"1"}"#);
+
+    encoder
+        .append(&mut batch, HEAD, row("1.25"), none(), none())
+        .unwrap();
+    assert!(
+        encoder.letters().is_empty(),
+        "the next row has nothing to say"
+    );
+    let error = encoder
+        .append(&mut batch, HEAD, row("no number"), none(), none())
+        .unwrap_err();
+    assert_eq!(
+        error.column, "price",
+        "what is malformed stays an error under every policy"
+    );
+    batch.abandon_row();
+    let found: Vec<_> = rows(&batch.finish().unwrap())
+        .into_iter()
+        .map(|row| (row.unrepresentable, row.values))
+        .collect();
+    let some = |value: &str| Some(value.to_owned());
+    assert_eq!(
+        found,
+        [
+            (Some(vec!["price".to_owned()]), vec![some("1"), None]),
+            (None, vec![some("1"), some("1.25")]),
+        ]
+    );
+}
+
+#[test]
+fn old_values_are_shown_where_they_were_sent() {
+    let columns = [column("a", Reader::Int4), column("b", Reader::Text)];
+    let options = RowOptions {
+        before_image: true,
+        ..RowOptions::default()
+    };
+    let defs = crate::layout::column_defs(&columns, true);
+    let schema = crate::layout::file_schema("raw.t", &lake_columns(&defs), &defs).unwrap();
+    let mut batch = RowBatchBuilder::new(&schema);
+    // On the wire in another order, with a column that is kept out of the lake.
+    let mut encoder = RowEncoder::new(&columns, &["b", "kept out", "a"], options);
+    let row = |a, b| [b, text("x"), a].into_iter();
+    let new = || row(text("2"), text("new"));
+    let before = [
+        None,
+        Some(row(text("1"), Datum::Null)),
+        Some(row(text("1"), text("old"))),
+    ];
+    for before in before {
+        encoder
+            .append(&mut batch, HEAD, new(), none(), before)
+            .unwrap();
+    }
+    let shown: Vec<_> = cells(&batch.finish().unwrap())
+        .into_iter()
+        .map(|mut row| row.pop().unwrap())
+        .collect();
+    let some = |value: &str| Some(value.to_owned());
+    assert_eq!(shown, [None, some("(1, )"), some("(1, old)")]);
 }

@@ -6,7 +6,7 @@ use storage::testing::{Fault, FaultStorage};
 use storage::{LocalStorage, Operation, StorageErrorKind};
 
 use super::*;
-use crate::encode::{Op, RowEncoder, RowHead};
+use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
 use crate::testing::{Column, INT8, TEXT, lake_table, source_columns, text};
 
 const COLUMNS: [Column; 2] = [("id", INT8, -1), ("body", TEXT, -1)];
@@ -52,7 +52,7 @@ fn batch(count: i64) -> RecordBatch {
     let columns = source_columns(&COLUMNS);
     let table = lake_table(1, "notes", &COLUMNS);
     let mut batch = RowBatchBuilder::new(&table.schema);
-    let mut encoder = RowEncoder::new(&columns, &["id", "body"]);
+    let mut encoder = RowEncoder::new(&columns, &["id", "body"], RowOptions::default());
     for seq in 0..count {
         let head = RowHead {
             op: Op::Insert,
@@ -63,7 +63,13 @@ fn batch(count: i64) -> RecordBatch {
         let id = seq.to_string();
         let values = [text(&id), Datum::Null].into_iter();
         encoder
-            .append(&mut batch, head, values, None::<std::iter::Empty<_>>)
+            .append(
+                &mut batch,
+                head,
+                values,
+                None::<std::iter::Empty<_>>,
+                None::<std::iter::Empty<_>>,
+            )
             .unwrap();
     }
     batch.finish().unwrap()
@@ -217,7 +223,7 @@ fn a_commit_expects_exactly_the_lakes_columns() {
     let expected = table.expected_columns();
     assert_eq!(expected.len(), table.columns.len());
     for ((id, name, lake_type), column) in expected.iter().zip(&table.columns) {
-        assert_eq!(id.get(), i64::from(column.field_id));
+        assert_eq!(id.get(), column.ids.id.get());
         assert_eq!((name, lake_type), (&column.name, &column.lake_type));
     }
 }

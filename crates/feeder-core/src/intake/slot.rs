@@ -1,26 +1,32 @@
 //! One fed table in the intake: its plan, its buffered rows, and how changes become rows.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
-use parquet_writer::RowBatchBuilder;
+use parquet_writer::{RowBatchBuilder, WriteError};
 use pgoutput::{Datum, OldTuple, Relation, RelationColumn, ReplicaIdentity, Tuple};
 
 use super::FedTable;
+use crate::dead_letters::DeadLetters;
 use crate::encode::{EncodeError, Op, RowEncoder, RowHead};
+use crate::epoch::TableBatch;
 use crate::error::{FeederError, FeederErrorKind};
+use crate::file::LakeTable;
 use crate::layout::SourceColumn;
 use crate::plan::identity_name;
 use crate::status::TableState;
-use crate::types;
+use crate::types::SourceType;
 
 pub(super) struct Slot {
     pub(super) table: FedTable,
     pub(super) relation: Option<Relation>,
     pub(super) plan: Option<Plan>,
     pub(super) batch: RowBatchBuilder,
+    pub(super) letters: Option<DeadLetters>,
     pub(super) committed_rows: usize,
     pub(super) accounted: u64,
     /// Committed rows of a table that failed; they still belong to the next epoch.
-    pub(super) salvaged: Option<RecordBatch>,
+    pub(super) salvaged: Vec<TableBatch>,
     pub(super) discarded: u64,
     /// The state before a failure that is not committed yet.
     pub(super) before_failure: Option<TableState>,
@@ -46,9 +52,61 @@ impl From<EncodeError> for ChangeError {
 }
 
 impl Slot {
-    pub(super) fn reset(&mut self) {
+    /// Forgets all rows.
+    pub(super) fn clear(&mut self) {
+        self.batch = RowBatchBuilder::new(&self.table.lake.schema);
+        if let Some(letters) = &mut self.letters {
+            letters.clear();
+        }
+        self.salvaged.clear();
         self.committed_rows = 0;
         self.accounted = 0;
+    }
+
+    /// The open transaction ended.
+    pub(super) fn commit(&mut self) {
+        self.committed_rows = self.batch.rows();
+        if let Some(letters) = &mut self.letters {
+            letters.commit();
+        }
+    }
+
+    /// Everything buffered, and begins anew.
+    pub(super) fn finish(&mut self) -> Result<Vec<TableBatch>, WriteError> {
+        let mut batches = Vec::new();
+        if self.batch.rows() > 0 {
+            push(&mut batches, &self.table.lake, self.batch.finish()?);
+        }
+        if let Some(letters) = self.letters.as_mut().filter(|letters| !letters.is_empty()) {
+            let rows = letters.finish()?;
+            push(&mut batches, letters.table(), rows);
+        }
+        self.committed_rows = 0;
+        self.accounted = 0;
+        Ok(batches)
+    }
+
+    /// What ended transactions brought, and what the open one did; begins anew.
+    pub(super) fn split(&mut self) -> Result<(Vec<TableBatch>, Vec<TableBatch>), WriteError> {
+        let (mut committed, mut open) = (Vec::new(), Vec::new());
+        if self.batch.rows() > 0 {
+            let (head, tail) = self.batch.split(self.committed_rows)?;
+            push(&mut committed, &self.table.lake, head);
+            push(&mut open, &self.table.lake, tail);
+        }
+        if let Some(letters) = self.letters.as_mut().filter(|letters| !letters.is_empty()) {
+            let (head, tail) = letters.split()?;
+            push(&mut committed, letters.table(), head);
+            push(&mut open, letters.table(), tail);
+        }
+        self.committed_rows = 0;
+        self.accounted = 0;
+        Ok((committed, open))
+    }
+
+    pub(super) fn memory_size(&self) -> usize {
+        let letters = self.letters.as_ref().map_or(0, DeadLetters::memory_size);
+        self.batch.memory_size() + letters
     }
 
     /// Compiles the plan for the relation as the stream last described it.
@@ -87,17 +145,19 @@ impl Slot {
             .filter(|(_, column)| in_key(column))
             .map(|(position, _)| position)
             .collect();
-        let encoder = RowEncoder::new(&columns, &wire);
+        let encoder = RowEncoder::new(&columns, &wire, self.table.options);
         self.plan = Some(Plan { encoder, key });
         Ok(())
     }
 
+    /// Appends one row. `old` fills what the server did not send again, `before` is shown in `_df_before`.
     pub(super) fn row(
         &mut self,
         head: RowHead,
         op: Op,
         values: &Tuple,
         old: Option<&Tuple>,
+        before: Option<&Tuple>,
     ) -> Result<(), ChangeError> {
         let Some(plan) = &mut self.plan else {
             return Ok(());
@@ -110,8 +170,16 @@ impl Slot {
             )));
         }
         let head = RowHead { op, ..head };
-        plan.encoder
-            .append(&mut self.batch, head, values.iter(), old.map(Tuple::iter))?;
+        let encoder = &mut plan.encoder;
+        let (old, before) = (old.map(Tuple::iter), before.map(Tuple::iter));
+        encoder.append(&mut self.batch, head, values.iter(), old, before)?;
+        if let (false, Some(letters)) = (encoder.letters().is_empty(), &mut self.letters) {
+            let key = encoder.key_text(&plan.key, values.iter());
+            let names = (&*self.table.lake.source, &*self.table.lake.target);
+            letters
+                .append(head, names, key.as_deref(), encoder.letters())
+                .map_err(|error| ChangeError::Table(error.to_string()))?;
+        }
         Ok(())
     }
 
@@ -126,10 +194,10 @@ impl Slot {
         let key_changed = old.is_some_and(|old| self.key_changed(old, new));
         let mut head = head;
         if let Some(old) = old.filter(|_| key_changed) {
-            self.row(head, Op::Delete, old, None)?;
+            self.row(head, Op::Delete, old, None, Some(old))?;
             head.seq += 1;
         }
-        self.row(head, Op::Update, new, old)?;
+        self.row(head, Op::Update, new, old, old)?;
         Ok(if key_changed { 2 } else { 1 })
     }
 
@@ -144,6 +212,13 @@ impl Slot {
                     after != Some(Datum::UnchangedToast) && before != after
                 })
         })
+    }
+}
+
+fn push(batches: &mut Vec<TableBatch>, table: &Arc<LakeTable>, rows: RecordBatch) {
+    if rows.num_rows() > 0 {
+        let table = Arc::clone(table);
+        batches.push(TableBatch { table, rows });
     }
 }
 
@@ -176,8 +251,15 @@ fn current_columns(table: &FedTable, relation: &Relation) -> Result<Vec<SourceCo
         else {
             return Err(format!("column {:?} is gone at the source", column.name));
         };
-        let numeric = table.numeric.of(&column.name);
-        let reader = types::reader(found.type_oid, found.type_modifier, numeric);
+        let source_type = if found.type_oid.get() == column.source_type.type_oid {
+            SourceType {
+                type_modifier: found.type_modifier,
+                ..column.source_type.clone()
+            }
+        } else {
+            SourceType::plain(found.type_oid, found.type_modifier)
+        };
+        let reader = table.settings.reader(&column.name, &source_type);
         if reader.lake_type() != column.reader.lake_type() {
             return Err(format!(
                 "column {:?} changed its type: {} in the lake, {} now",
@@ -189,6 +271,7 @@ fn current_columns(table: &FedTable, relation: &Relation) -> Result<Vec<SourceCo
         // Several types share a lake type, and each has a binary form of its own.
         columns.push(SourceColumn {
             name: column.name.clone(),
+            source_type,
             reader,
         });
     }

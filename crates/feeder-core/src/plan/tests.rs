@@ -5,6 +5,7 @@ use super::*;
 use crate::check::Severity;
 use crate::config::NumericMapping;
 use crate::testing::{self, NUMERIC, numeric_modifier, selection, table_info};
+use crate::types::{self, Types};
 
 fn key(columns: &[&str], deferrable: bool) -> KeyInfo {
     KeyInfo {
@@ -38,7 +39,7 @@ fn plan(info: TableInfo) -> TablePlan {
 fn plan_with(info: TableInfo, set: impl FnOnce(&mut Selection)) -> TablePlan {
     let mut selection = selection("orders");
     set(&mut selection);
-    TablePlan::new(&testing::config(&[]), selection, info)
+    TablePlan::new(&testing::config(&[]), selection, info, &Types::default())
 }
 
 fn orders() -> TableInfo {
@@ -200,7 +201,7 @@ fn generated_and_excluded_columns_are_left_out_of_everything() {
 fn numeric_columns_follow_the_table_then_the_source() {
     let mut info = orders();
     column(&mut info, 1).type_oid = pgoutput::Oid::new(NUMERIC);
-    let reader = |plan: &TablePlan| plan.shape.source_columns(&plan.numeric)[1].reader;
+    let reader = |plan: &TablePlan| plan.shape.source_columns(&plan.settings)[1].reader.clone();
     assert_eq!(reader(&plan(info.clone())), types::Reader::NumericText);
     let overridden = plan_with(info.clone(), |selection| {
         selection.numeric = [("body".to_owned(), NumericMapping::Float64)].into();

@@ -199,7 +199,12 @@ fn tables_without_an_identity_go_into_a_publication_of_their_own() {
         if !keyed {
             info.primary_key = None;
         }
-        TablePlan::new(&config, selection(name), info)
+        TablePlan::new(
+            &config,
+            selection(name),
+            info,
+            &crate::types::Types::default(),
+        )
     };
     let plans = [plan("keyed", true), plan("keyless", false)];
     let wanted = wanted(&config, &plans).unwrap();

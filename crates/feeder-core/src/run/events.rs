@@ -14,7 +14,12 @@ impl Engine<'_> {
     pub(super) fn report(&mut self, report: Option<Report>) -> Result<(), FeederError> {
         match report.ok_or_else(committer_gone)? {
             Report::PartDone { bytes } => self.intake.coordinator.part_done(bytes),
-            Report::Committed { to, snapshot, rows } => {
+            Report::Committed {
+                to,
+                snapshot,
+                rows,
+                unrepresentable,
+            } => {
                 self.intake.coordinator.committed(to);
                 self.last_error = None;
                 if let Some(snapshot) = snapshot {
@@ -24,19 +29,26 @@ impl Engine<'_> {
                 for (source_oid, count) in rows {
                     *self.rows.entry(source_oid).or_default() += count;
                 }
+                for (source_oid, values) in unrepresentable {
+                    if let Some(table) = self.intake.table_mut(source_oid) {
+                        table.unrepresentable += values;
+                    }
+                }
             }
             Report::CopyCommitted {
                 source_oid,
                 snapshot,
+                unrepresentable,
             } => {
                 self.committing = None;
                 self.copied.remove(&source_oid);
                 self.last_snapshot = Some(snapshot);
                 self.last_error = None;
-                if let Some(table) = self.intake.table_mut(source_oid)
-                    && table.state == TableState::Copying
-                {
-                    table.state = TableState::Streaming;
+                if let Some(table) = self.intake.table_mut(source_oid) {
+                    table.unrepresentable += unrepresentable;
+                    if table.state == TableState::Copying {
+                        table.state = TableState::Streaming;
+                    }
                 }
             }
             Report::TableFailed {

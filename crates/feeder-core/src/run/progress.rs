@@ -68,6 +68,7 @@ impl Engine<'_> {
                     error: self.errors.get(&source_oid).cloned(),
                     rows: self.rows.get(&source_oid).copied().unwrap_or_default(),
                     discarded,
+                    unrepresentable: table.unrepresentable,
                     copied: self.copied.get(&source_oid).copied(),
                 }
             })

@@ -269,6 +269,13 @@ fn settings_come_from_the_rule_and_then_from_the_source() {
 }
 
 #[test]
+fn no_table_takes_the_name_of_the_dead_letters() {
+    let error = refused(&rules(&["public.*"]), &[("public", "_DF_dead_letters")]);
+    assert!(error.to_string().contains("dead letters"), "{error}");
+    assert!(error.remedy().unwrap().contains("target_table"));
+}
+
+#[test]
 fn two_tables_never_share_a_name_in_the_lake() {
     let collide = |rules: &[TableRule], tables: &[(&str, &str)]| {
         let error = refused(rules, tables);
@@ -304,6 +311,7 @@ fn columns_that_the_lake_cannot_tell_apart_are_refused() {
         ["id", "ID"],
         ["id", "_df_op"],
         ["id", "_DF_Lsn"],
+        ["id", "_df_before"],
         ["Ä", "ä"],
     ] {
         let error = check(&columns).unwrap_err();

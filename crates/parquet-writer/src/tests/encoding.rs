@@ -151,21 +151,34 @@ fn memory_is_bounded_by_the_row_group() {
 
 #[test]
 fn one_large_batch_is_taken_in_steps() {
-    let schema = model::single(ColumnType::Utf8);
     let options = EncodeOptions {
         row_group_bytes: 1024 * 1024,
         ..EncodeOptions::default()
     };
+    let list = model::list("list", 2, model::column("", 3, ColumnType::Utf8));
+    let nested = FileSchema::new(vec![model::structure("c", 1, vec![list])]).unwrap();
+    let mut seed = 4;
     // Rows of 16 KiB: without steps by size, 8192 of them would go into one row group.
-    let batch = noise_batch(&schema, &mut 4, 1000, 16 * 1024);
-    let (file, _) = model::encode(&schema, &options, &[batch]);
-    let groups = metadata(file);
-    for group in groups.row_groups() {
-        assert!(
-            group.compressed_size() < 3 * 1024 * 1024,
-            "{}",
-            group.compressed_size()
-        );
+    let texts = (0..1000).map(|_| Some(Value::Text(noise(&mut seed, 16 * 1024))));
+    let rows: Vec<_> = texts.collect();
+    let nested_rows: Vec<_> = rows
+        .iter()
+        .map(|text| Some(Value::List(vec![text.clone(), None])))
+        .map(|list| Some(Value::Struct(vec![list])))
+        .collect();
+    for (schema, rows) in [
+        (model::single(ColumnType::Utf8), rows),
+        (nested, nested_rows),
+    ] {
+        let batch = model::batch_of(&schema, &rows);
+        let (file, _) = model::encode(&schema, &options, &[batch]);
+        for group in metadata(file).row_groups() {
+            assert!(
+                group.compressed_size() < 3 * 1024 * 1024,
+                "{}",
+                group.compressed_size()
+            );
+        }
     }
 }
 

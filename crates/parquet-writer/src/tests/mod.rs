@@ -3,6 +3,7 @@
 mod columns;
 mod encoding;
 mod model;
+mod nested;
 mod properties;
 mod rows;
 mod schemas;

@@ -3,12 +3,13 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType, UInt32Type,
+    Time64MicrosecondType, TimestampMicrosecondType, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 use crate::{
@@ -17,12 +18,13 @@ use crate::{
 };
 
 /// Every column type, decimals once per physical type.
-pub(super) const TYPES: [ColumnType; 19] = [
+pub(super) const TYPES: [ColumnType; 21] = [
     ColumnType::Boolean,
     ColumnType::Int16,
     ColumnType::Int32,
     ColumnType::Int64,
     ColumnType::UInt32,
+    ColumnType::UInt64,
     ColumnType::Float32,
     ColumnType::Float64,
     ColumnType::Decimal {
@@ -45,26 +47,106 @@ pub(super) const TYPES: [ColumnType; 19] = [
     ColumnType::Timestamp,
     ColumnType::TimestampTz,
     ColumnType::Uuid,
-    ColumnType::ListUtf8,
+    ColumnType::List,
+    ColumnType::Struct,
 ];
 
+/// A nullable column; a list is one of text, a struct has a number and a text.
 pub(super) fn column(name: &str, field_id: i32, column_type: ColumnType) -> ColumnSpec {
+    let children = match column_type {
+        ColumnType::List => vec![column("element", field_id + 1000, ColumnType::Utf8)],
+        ColumnType::Struct => vec![
+            column("number", field_id + 1000, ColumnType::Int64),
+            column("text", field_id + 2000, ColumnType::Utf8),
+        ],
+        _ => vec![],
+    };
+    ColumnSpec::new(name, field_id, column_type).with_children(children)
+}
+
+pub(super) fn list(name: &str, field_id: i32, element: ColumnSpec) -> ColumnSpec {
+    let element = ColumnSpec {
+        name: "element".to_owned(),
+        ..element
+    };
+    column(name, field_id, ColumnType::List).with_children(vec![element])
+}
+
+pub(super) fn structure(name: &str, field_id: i32, fields: Vec<ColumnSpec>) -> ColumnSpec {
+    column(name, field_id, ColumnType::Struct).with_children(fields)
+}
+
+pub(super) fn required(spec: ColumnSpec) -> ColumnSpec {
     ColumnSpec {
-        name: name.to_owned(),
-        field_id,
-        column_type,
-        nullable: true,
-        element_field_id: (column_type == ColumnType::ListUtf8).then_some(field_id + 1000),
+        nullable: false,
+        ..spec
     }
 }
 
-/// One nullable column of every type, with field ids that are not positions.
+/// One nullable column of every type, with field ids that are not positions, and some that nest.
 pub(super) fn all_types() -> FileSchema {
-    let columns = TYPES
+    let mut columns: Vec<_> = TYPES
         .iter()
         .zip(0..)
-        .map(|(&column_type, index)| column(&format!("c{index}"), 7 + 3 * index, column_type));
-    FileSchema::new(columns.collect()).unwrap()
+        .map(|(&column_type, index)| column(&format!("c{index}"), 7 + 3 * index, column_type))
+        .collect();
+    let c = column;
+    columns.extend([
+        list("ints", 5000, c("", 5001, ColumnType::Int32)),
+        list("decimals", 5010, list("", 5011, c("", 5012, TYPES[9]))),
+        structure(
+            "person",
+            5020,
+            vec![
+                required(c("id", 5021, ColumnType::UInt64)),
+                list("tags", 5022, c("", 5023, ColumnType::Utf8)),
+                structure(
+                    "inner",
+                    5024,
+                    vec![
+                        c("score", 5025, ColumnType::Float64),
+                        required(c("key", 5026, ColumnType::Uuid)),
+                        required(list(
+                            "flags",
+                            5027,
+                            required(c("", 5028, ColumnType::Boolean)),
+                        )),
+                    ],
+                ),
+            ],
+        ),
+        list(
+            "rows",
+            5030,
+            structure(
+                "",
+                5031,
+                vec![
+                    c("day", 5032, ColumnType::Date),
+                    list("weights", 5033, c("", 5034, ColumnType::Float32)),
+                    c("raw", 5035, ColumnType::Json),
+                    required(structure(
+                        "pair",
+                        5036,
+                        vec![
+                            list("bytes", 5037, c("", 5038, ColumnType::Binary)),
+                            c("at", 5039, ColumnType::TimestampTz),
+                        ],
+                    )),
+                ],
+            ),
+        ),
+        required(list(
+            "required",
+            5040,
+            required(structure(
+                "",
+                5041,
+                vec![required(c("n", 5042, ColumnType::Int16))],
+            )),
+        )),
+    ]);
+    FileSchema::new(columns).unwrap()
 }
 
 pub(super) fn single(column_type: ColumnType) -> FileSchema {
@@ -82,18 +164,39 @@ pub(super) enum Value {
     Text(String),
     Bytes(Vec<u8>),
     Uuid([u8; 16]),
-    List(Vec<String>),
+    UInt(u64),
+    List(Vec<Option<Value>>),
+    Struct(Vec<Option<Value>>),
+}
+
+pub(super) fn text_list(elements: &[&str]) -> Value {
+    let elements = elements.iter().copied();
+    Value::List(
+        elements
+            .map(|text| Some(Value::Text(text.to_owned())))
+            .collect(),
+    )
+}
+
+/// Values of a column, nulls among them when it takes nulls.
+pub(super) fn cells(spec: &ColumnSpec) -> BoxedStrategy<Option<Value>> {
+    let values = values(spec);
+    if spec.nullable {
+        option::weighted(0.8, values).boxed()
+    } else {
+        values.prop_map(Some).boxed()
+    }
 }
 
 /// Values of a type, the odd ones often.
-pub(super) fn values(column_type: ColumnType) -> BoxedStrategy<Value> {
+fn values(spec: &ColumnSpec) -> BoxedStrategy<Value> {
     let text = prop_oneof![
         4 => "[a-c]{0,6}",
         1 => "\\PC{0,12}",
         1 => Just("a\0b".to_owned()),
         1 => Just(String::new()),
     ];
-    match column_type {
+    match spec.column_type {
         ColumnType::Boolean => any::<bool>().prop_map(Value::Bool).boxed(),
         ColumnType::Int16 => any::<i16>()
             .prop_map(|value| Value::Int(value.into()))
@@ -103,6 +206,9 @@ pub(super) fn values(column_type: ColumnType) -> BoxedStrategy<Value> {
             .boxed(),
         ColumnType::UInt32 => any::<u32>()
             .prop_map(|value| Value::Int(value.into()))
+            .boxed(),
+        ColumnType::UInt64 => prop_oneof![any::<u64>(), Just(u64::MAX), Just(0)]
+            .prop_map(Value::UInt)
             .boxed(),
         ColumnType::Int64 => prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)]
             .prop_map(Value::Int)
@@ -139,7 +245,13 @@ pub(super) fn values(column_type: ColumnType) -> BoxedStrategy<Value> {
                 .boxed()
         }
         ColumnType::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
-        ColumnType::ListUtf8 => vec(text, 0..4).prop_map(Value::List).boxed(),
+        ColumnType::List => vec(cells(&spec.children[0]), 0..4)
+            .prop_map(Value::List)
+            .boxed(),
+        ColumnType::Struct => {
+            let fields: Vec<_> = spec.children.iter().map(cells).collect();
+            fields.prop_map(Value::Struct).boxed()
+        }
     }
 }
 
@@ -164,7 +276,43 @@ pub(super) fn append(builder: &mut ColumnBuilder, value: Option<&Value>) -> Resu
         (Value::Text(value), _) => builder.append_str(value),
         (Value::Bytes(value), _) => builder.append_bytes(value),
         (Value::Uuid(value), _) => builder.append_uuid(*value),
-        (Value::List(value), _) => builder.append_str_list(value.iter().map(String::as_str)),
+        (Value::UInt(value), _) => builder.append_u64(*value),
+        (Value::List(elements), _) => {
+            for element in elements {
+                append(builder.element_mut()?, element.as_ref())?;
+            }
+            builder.append_list()
+        }
+        (Value::Struct(values), _) => {
+            for (field, value) in builder.fields_mut()?.iter_mut().zip(values) {
+                append(field, value.as_ref())?;
+            }
+            builder.append_struct()
+        }
+    }
+}
+
+/// Appends what is below a nested value, without ending it or its last child.
+pub(super) fn begin(builder: &mut ColumnBuilder, value: Option<&Value>) -> Result<(), WriteError> {
+    match value {
+        Some(Value::List(elements)) => {
+            let Some((last, others)) = elements.split_last() else {
+                return Ok(());
+            };
+            for element in others {
+                append(builder.element_mut()?, element.as_ref())?;
+            }
+            begin(builder.element_mut()?, last.as_ref())
+        }
+        Some(Value::Struct(values)) => {
+            let (last, others) = values.split_last().unwrap();
+            let fields = builder.fields_mut()?;
+            for (field, value) in fields.iter_mut().zip(others) {
+                append(field, value.as_ref())?;
+            }
+            begin(fields.last_mut().unwrap(), last.as_ref())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -205,24 +353,20 @@ pub(super) fn read(schema: &FileSchema, file: Bytes) -> Vec<Vec<Option<Value>>> 
             .zip(schema.columns())
             .zip(batch.columns())
         {
-            column.extend(array_values(spec.column_type, array));
+            column.extend(array_values(spec, array));
         }
     }
     columns
 }
 
-pub(super) fn array_values(column_type: ColumnType, array: &ArrayRef) -> Vec<Option<Value>> {
+pub(super) fn array_values(spec: &ColumnSpec, array: &ArrayRef) -> Vec<Option<Value>> {
     (0..array.len())
-        .map(|row| {
-            array
-                .is_valid(row)
-                .then(|| array_value(column_type, array, row))
-        })
+        .map(|row| array.is_valid(row).then(|| array_value(spec, array, row)))
         .collect()
 }
 
-fn array_value(column_type: ColumnType, array: &ArrayRef, row: usize) -> Value {
-    match column_type {
+fn array_value(spec: &ColumnSpec, array: &ArrayRef, row: usize) -> Value {
+    match spec.column_type {
         ColumnType::Boolean => Value::Bool(array.as_boolean().value(row)),
         ColumnType::Int16 => Value::Int(array.as_primitive::<Int16Type>().value(row).into()),
         ColumnType::Int32 => Value::Int(array.as_primitive::<Int32Type>().value(row).into()),
@@ -249,16 +393,59 @@ fn array_value(column_type: ColumnType, array: &ArrayRef, row: usize) -> Value {
         ColumnType::Uuid => {
             Value::Uuid(array.as_fixed_size_binary().value(row).try_into().unwrap())
         }
-        ColumnType::ListUtf8 => {
+        ColumnType::UInt64 => Value::UInt(array.as_primitive::<UInt64Type>().value(row)),
+        ColumnType::List => {
             let elements = array.as_list::<i32>().value(row);
-            let elements = elements.as_string::<i32>();
-            Value::List(
-                elements
-                    .iter()
-                    .map(|element| element.unwrap().to_owned())
+            Value::List(array_values(&spec.children[0], &elements))
+        }
+        ColumnType::Struct => {
+            let fields = spec.children.iter().zip(array.as_struct().columns());
+            Value::Struct(
+                fields
+                    .map(|(field, array)| array_values(field, &array.slice(row, 1)).remove(0))
                     .collect(),
             )
         }
+    }
+}
+
+/// The leaves of a column, each with a value or a null for every place Parquet has.
+pub(super) fn leaves<'a>(
+    spec: &'a ColumnSpec,
+    rows: &[Option<Value>],
+) -> Vec<(&'a ColumnSpec, Vec<Option<Value>>)> {
+    match spec.column_type {
+        ColumnType::List => {
+            let mut holes = 0;
+            let mut elements = Vec::new();
+            for row in rows {
+                match row {
+                    Some(Value::List(list)) if !list.is_empty() => elements.extend_from_slice(list),
+                    _ => holes += 1,
+                }
+            }
+            let mut below = leaves(&spec.children[0], &elements);
+            for (_, values) in &mut below {
+                values.extend(std::iter::repeat_n(None, holes));
+            }
+            below
+        }
+        ColumnType::Struct => {
+            let fields = spec.children.iter().enumerate();
+            fields
+                .flat_map(|(index, field)| {
+                    let values: Vec<_> = rows
+                        .iter()
+                        .map(|row| match row {
+                            Some(Value::Struct(values)) => values[index].clone(),
+                            _ => None,
+                        })
+                        .collect();
+                    leaves(field, &values)
+                })
+                .collect()
+        }
+        _ => vec![(spec, rows.to_vec())],
     }
 }
 
@@ -274,17 +461,10 @@ pub(super) struct Expected {
 
 pub(super) fn expected(
     column_type: ColumnType,
-    rows: &[Option<Value>],
+    places: &[Option<Value>],
     max_stat_bytes: usize,
 ) -> Expected {
-    let leaves: Vec<Option<Value>> = match column_type {
-        ColumnType::ListUtf8 => rows
-            .iter()
-            .flat_map(|list| list_leaves(list.as_ref()))
-            .collect(),
-        _ => rows.to_vec(),
-    };
-    let mut present: Vec<Value> = leaves.iter().flatten().cloned().collect();
+    let mut present: Vec<Value> = places.iter().flatten().cloned().collect();
     let value_count = present.len() as u64;
     let is_nan = |value: &Value| match value {
         Value::Float32(bits) => f32::from_bits(*bits).is_nan(),
@@ -297,6 +477,7 @@ pub(super) fn expected(
     present.sort_by(|left, right| match (left, right) {
         (Value::Bool(left), Value::Bool(right)) => left.cmp(right),
         (Value::Int(left), Value::Int(right)) => left.cmp(right),
+        (Value::UInt(left), Value::UInt(right)) => left.cmp(right),
         (Value::Float32(left), Value::Float32(right)) => {
             f32::from_bits(*left).total_cmp(&f32::from_bits(*right))
         }
@@ -324,19 +505,9 @@ pub(super) fn expected(
     };
     Expected {
         value_count,
-        null_count: leaves.len() as u64 - value_count,
+        null_count: places.len() as u64 - value_count,
         contains_nan,
         bounds: show(&bounds),
-    }
-}
-
-fn list_leaves(list: Option<&Value>) -> Vec<Option<Value>> {
-    match list {
-        Some(Value::List(elements)) if !elements.is_empty() => elements
-            .iter()
-            .map(|element| Some(Value::Text(element.clone())))
-            .collect(),
-        _ => vec![None],
     }
 }
 
@@ -348,6 +519,7 @@ fn stat_value(column_type: ColumnType, value: &Value) -> StatValue {
         (Value::Int(micros), ColumnType::Timestamp) => StatValue::Timestamp(*micros),
         (Value::Int(micros), ColumnType::TimestampTz) => StatValue::TimestampTz(*micros),
         (Value::Int(value), _) => StatValue::Int(*value),
+        (Value::UInt(value), _) => StatValue::UInt(*value),
         (Value::Float32(bits), _) => StatValue::Float32(f32::from_bits(*bits)),
         (Value::Float64(bits), _) => StatValue::Float64(f64::from_bits(*bits)),
         (Value::Decimal(value), ColumnType::Decimal { scale, .. }) => StatValue::Decimal {
@@ -373,6 +545,7 @@ fn show_value(value: &StatValue) -> String {
     match value {
         StatValue::Bool(value) => format!("bool {value}"),
         StatValue::Int(value) => format!("int {value}"),
+        StatValue::UInt(value) => format!("uint {value}"),
         StatValue::Float32(value) => format!("float32 {value:?}"),
         StatValue::Float64(value) => format!("float64 {value:?}"),
         StatValue::Decimal { value, scale } => format!("decimal {value} scale {scale}"),

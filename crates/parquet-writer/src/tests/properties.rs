@@ -1,33 +1,37 @@
 //! Any rows, any batches, any row groups: what comes back is what went in, and statistics are exact.
 
 use proptest::collection::vec;
-use proptest::option;
 use proptest::prelude::*;
 
-use super::model::{self, Expected, TYPES, Value};
+use super::model::{self, Expected, Value};
 use crate::{EncodeOptions, RowBatchBuilder};
 
 #[derive(Debug, Clone)]
 struct Row {
     values: Vec<Option<Value>>,
-    /// Columns that get a value of a row that is abandoned before this one.
+    /// Columns that get a value of a row that is abandoned before this one; the next one's is begun.
     abandoned: usize,
+    /// Whether every nested value is begun once and discarded before it is appended.
+    discarded: bool,
     /// Whether the batch is cut after this row.
     cut: bool,
 }
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
-    let values: Vec<_> = TYPES
-        .iter()
-        .map(|&column_type| option::weighted(0.8, model::values(column_type)))
-        .collect();
-    let row = (values, 0..=TYPES.len(), prop::bool::weighted(0.1)).prop_map(
-        |(values, abandoned, cut)| Row {
+    let schema = model::all_types();
+    let values: Vec<_> = schema.columns().iter().map(model::cells).collect();
+    let row = (
+        values,
+        0..=schema.columns().len(),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(values, abandoned, discarded, cut)| Row {
             values,
             abandoned,
+            discarded,
             cut,
-        },
-    );
+        });
     vec(row, 0..40)
 }
 
@@ -47,9 +51,16 @@ proptest! {
             for (column, value) in builder.columns_mut().iter_mut().zip(&row.values).take(row.abandoned) {
                 model::append(column, value.as_ref())?;
             }
+            if let Some(column) = builder.columns_mut().get_mut(row.abandoned) {
+                model::begin(column, row.values[row.abandoned].as_ref())?;
+            }
             let kept = builder.abandon_row();
             prop_assert_eq!(kept, builder.rows());
             for (column, value) in builder.columns_mut().iter_mut().zip(&row.values) {
+                if row.discarded {
+                    model::begin(column, value.as_ref())?;
+                    column.discard();
+                }
                 model::append(column, value.as_ref())?;
             }
             builder.end_row()?;
@@ -65,18 +76,23 @@ proptest! {
 
         prop_assert_eq!(encoded.row_count, rows.len() as u64);
         let read = model::read(&schema, file);
-        for (index, (spec, stats)) in schema.columns().iter().zip(&encoded.columns).enumerate() {
+        let mut stats = encoded.columns.iter();
+        for (index, spec) in schema.columns().iter().enumerate() {
             let written: Vec<_> = rows.iter().map(|row| row.values[index].clone()).collect();
-            prop_assert_eq!(&read[index], &written, "{}", spec.column_type);
-            let actual = Expected {
-                value_count: stats.value_count,
-                null_count: stats.null_count,
-                contains_nan: stats.contains_nan,
-                bounds: model::show(&stats.bounds),
-            };
-            let expected = model::expected(spec.column_type, &written, max_stat_bytes);
-            prop_assert_eq!(actual, expected, "{}", spec.column_type);
-            prop_assert_eq!(stats.field_id, spec.element_field_id.unwrap_or(spec.field_id));
+            prop_assert_eq!(&read[index], &written, "{}", spec.name);
+            for (leaf, places) in model::leaves(spec, &written) {
+                let stats = stats.next().unwrap();
+                let actual = Expected {
+                    value_count: stats.value_count,
+                    null_count: stats.null_count,
+                    contains_nan: stats.contains_nan,
+                    bounds: model::show(&stats.bounds),
+                };
+                let expected = model::expected(leaf.column_type, &places, max_stat_bytes);
+                prop_assert_eq!(actual, expected, "{} of {}", leaf.name, spec.name);
+                prop_assert_eq!(stats.field_id, leaf.field_id);
+            }
         }
+        prop_assert!(stats.next().is_none());
     }
 }

@@ -7,7 +7,7 @@ fn schema() -> FileSchema {
     FileSchema::new(vec![
         model::column("id", 1, ColumnType::Int64),
         model::column("name", 2, ColumnType::Utf8),
-        model::column("tags", 3, ColumnType::ListUtf8),
+        model::column("tags", 3, ColumnType::List),
     ])
     .unwrap()
 }
@@ -23,7 +23,7 @@ fn push(builder: &mut RowBatchBuilder, id: i64) {
 }
 
 fn ids(batch: &arrow_array::RecordBatch) -> Vec<Option<Value>> {
-    model::array_values(ColumnType::Int64, batch.column(0))
+    model::array_values(&schema().columns()[0], batch.column(0))
 }
 
 fn ints(values: impl IntoIterator<Item = i64>) -> Vec<Option<Value>> {
@@ -110,11 +110,8 @@ fn an_open_row_can_be_neither_closed_nor_taken_but_abandoned() {
     push(&mut builder, 3);
     let batch = builder.finish().unwrap();
     assert_eq!(ids(&batch), ints([1, 3]));
-    let tags = model::array_values(ColumnType::ListUtf8, batch.column(2));
-    assert_eq!(
-        tags,
-        vec![Some(Value::List(vec!["a".to_owned(), "b".to_owned()])); 2]
-    );
+    let tags = model::array_values(&schema().columns()[2], batch.column(2));
+    assert_eq!(tags, vec![Some(model::text_list(&["a", "b"])); 2]);
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn bytes_have_bounds_only_when_there_are_none() {
 /// DuckDB writes two values and two nulls for `[1, null, 3], []`.
 #[test]
 fn a_list_counts_elements_and_holes() {
-    let schema = model::single(ColumnType::ListUtf8);
+    let schema = model::single(ColumnType::List);
     let arrow = schema.arrow_schema();
     let DataType::List(element) = arrow.field(0).data_type() else {
         panic!("a list")
