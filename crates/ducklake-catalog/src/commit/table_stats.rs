@@ -166,8 +166,7 @@ impl TableState<'_> {
                 ..stats.clone()
             };
             let summary = Summary::of_file(&stats, ty);
-            let bounds = summary.clone().map(Summary::into_row);
-            let (min, max) = bounds.map_or((None, None), |row| (row.min, row.max));
+            let (min, max) = summary.as_ref().map_or((None, None), Summary::file_bounds);
             plan.file_stats.push(FileStatsRow {
                 file: id,
                 table: self.id,

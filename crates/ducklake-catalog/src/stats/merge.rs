@@ -90,6 +90,30 @@ impl Summary {
         })
     }
 
+    /// The bounds in a file's row, by which readers skip the file.
+    ///
+    /// DuckLake holds a bound of a `float32` against the double that has the shortest digits of a filter's constant,
+    /// where these have an exponent: `1e-45` is less than the least single, which has these digits. Such a bound is
+    /// moved outwards by one step. A table's bounds stay exact, as they answer `min` and `max`.
+    pub(crate) fn file_bounds(&self) -> (Option<String>, Option<String>) {
+        let outwards = |bound: &StatValue, step: fn(f32) -> f32| {
+            let text = render(bound)?;
+            match bound {
+                StatValue::Float32(value) if text.contains('e') => {
+                    render(&StatValue::Float32(step(*value)))
+                }
+                _ => Some(text),
+            }
+        };
+        match &self.range {
+            Some(range) => (
+                outwards(&range.min, f32::next_down),
+                outwards(&range.max, f32::next_up),
+            ),
+            None => (None, None),
+        }
+    }
+
     /// The first row of a table without data.
     pub(crate) fn into_row(self) -> ColumnStatsRow {
         let (min, max) = match self.range {

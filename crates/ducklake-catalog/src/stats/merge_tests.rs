@@ -207,3 +207,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bounds_of_a_file_that_a_reader_takes_for_another_number_are_moved_outwards() {
+    let of = |min, max| {
+        let summary = Summary {
+            contains_null: false,
+            contains_nan: Some(false),
+            range: Some(Range {
+                min: StatValue::Float32(min),
+                max: StatValue::Float32(max),
+            }),
+        };
+        (
+            summary.file_bounds(),
+            (summary.clone().into_row().min, summary.into_row().max),
+        )
+    };
+    let least = f32::from_bits(1);
+    assert_eq!(
+        of(least, least),
+        (pair("0.0", "3e-45"), pair("1e-45", "1e-45"))
+    );
+    assert_eq!(
+        of(-f32::MAX, f32::MAX),
+        (pair("-inf", "inf"), pair("-3.4028235e+38", "3.4028235e+38"))
+    );
+    assert_eq!(of(0.1, 16_777_216.0).0, pair("0.1", "16777216.0"));
+    assert_eq!(of(f32::NEG_INFINITY, f32::INFINITY).0, pair("-inf", "inf"));
+}
