@@ -179,18 +179,44 @@ fn a_row_filter_that_the_server_cannot_read_is_refused() -> Result<()> {
 }
 
 #[test]
-fn lists_are_refused_where_publications_cannot_have_them() -> Result<()> {
+fn a_row_filter_is_refused_where_publications_cannot_have_it() -> Result<()> {
     let rig = Rig::with_major(14, &Options::default(), |config| {
-        let rule = [
-            "source = \"public.orders\"",
-            "where = \"id > 1\"",
-            "exclude_columns = [\"v\"]",
-        ];
+        let rule = ["source = \"public.orders\"", "where = \"id > 1\""];
         ruled(config, &rule)
     })?;
     rig.source("create table orders (id int primary key, v text)")?;
     rig.expect_refused(&["public.orders", "Postgres 15"])?;
     rig.expect_nothing_created()
+}
+
+#[test]
+fn an_excluded_column_stays_out_where_publications_have_no_column_lists() -> Result<()> {
+    let rig = Rig::with_major(14, &Options::default(), |config| {
+        let rule = [
+            "source = \"public.orders\"",
+            "exclude_columns = [\"secret\"]",
+        ];
+        ruled(config, &rule)
+    })?;
+    rig.source(
+        "create table orders (id int primary key, secret text, v text);
+         alter table orders replica identity full; insert into orders values (1, 'hidden', 'copied')",
+    )?;
+    rig.catch_up()?;
+    rig.source(
+        "insert into orders values (2, 'hidden', 'streamed');
+         update orders set v = 'changed', secret = 'hidden too' where id = 1",
+    )?;
+    rig.catch_up()?;
+    let mut db = rig.lake.open()?;
+    let columns = db.query(
+        "select column_name from duckdb_columns() where table_name = 'orders' and column_name like '%secret%'",
+    )?;
+    ensure!(columns.rows.is_empty(), "{columns:?}");
+    let found = db.query("select id, v from lake.raw.orders_current order by id")?;
+    let found: Vec<_> = found.rows.into_iter().flatten().flatten().collect();
+    ensure!(found == ["1", "changed", "2", "streamed"], "{found:?}");
+    Ok(())
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub(crate) struct TablePlan {
     pub(crate) shape: SourceShape,
     /// Its updates and deletes cannot be published: it belongs into the publication of inserts and truncates.
     pub(crate) keyless: bool,
+    /// Whether the server's publications have column lists; without them it sends excluded columns, which are
+    /// dropped before they are buffered.
+    pub(crate) column_lists: bool,
     pub(crate) settings: ColumnSettings,
 }
 
@@ -112,8 +115,15 @@ impl TablePlan {
             info,
             shape,
             keyless,
+            column_lists: true,
             settings,
         }
+    }
+
+    /// The same for a server of this major version.
+    pub(crate) fn on_server(mut self, major: u32) -> Self {
+        self.column_lists = major >= identity::LISTS_SINCE;
+        self
     }
 
     /// `schema.table` at the source.
@@ -131,7 +141,8 @@ impl TablePlan {
 
     /// As it should stand in its publication.
     pub(crate) fn published(&self) -> PublishedTable {
-        let columns = (!self.selection.exclude_columns.is_empty()).then(|| {
+        let listed = self.column_lists && !self.selection.exclude_columns.is_empty();
+        let columns = listed.then(|| {
             self.shape
                 .columns
                 .iter()

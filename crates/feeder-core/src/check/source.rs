@@ -109,7 +109,8 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
             .iter()
             .find(|info| info.id.schema == selection.schema && info.id.name == selection.name);
         if let Some(info) = info {
-            plans.push(TablePlan::new(config, selection, info.clone(), &types));
+            let plan = TablePlan::new(config, selection, info.clone(), &types);
+            plans.push(plan.on_server(facts.version.major()));
         }
     }
     for plan in &plans {

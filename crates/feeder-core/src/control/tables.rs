@@ -243,7 +243,7 @@ impl Control {
         Ok(())
     }
 
-    /// Turns requests for a resync into [`TableChange::Pending`] and says which tables it hit. A
+    /// Turns requests for a resync into [`TableChange::Pending`](super::TableChange::Pending) and says which tables it hit. A
     /// crash right afterwards loses nothing: the tables wait for their copy. Paused tables keep
     /// their requests.
     ///

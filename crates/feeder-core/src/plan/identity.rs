@@ -11,7 +11,7 @@ use crate::check::Finding;
 use crate::error::FeederErrorKind;
 
 /// The first server version with column lists and row filters in publications.
-const LISTS_SINCE: u32 = 15;
+pub(super) const LISTS_SINCE: u32 = 15;
 /// The first one that counts generated columns as part of a replica identity, and as unpublished.
 const GENERATED_COUNT_SINCE: u32 = 18;
 
@@ -70,7 +70,7 @@ impl TablePlan {
                 .leaves
                 .iter()
                 .any(|leaf| leaf.replica_identity == ReplicaIdentity::Index);
-        if !excluded.is_empty() && whole_row {
+        if self.column_lists && !excluded.is_empty() && whole_row {
             let finding = failed(
                 format!(
                     "{table} has REPLICA IDENTITY FULL, which covers all columns: without {} its updates would fail at the source",
@@ -136,11 +136,12 @@ impl TablePlan {
             let check = format!("table {table}");
             Finding::failed(check, FeederErrorKind::Source, message, remedy.to_owned())
         };
-        let lists = self.published();
-        if major < LISTS_SINCE && (lists.columns.is_some() || lists.row_filter.is_some()) {
+        if major < LISTS_SINCE && self.selection.row_filter.is_some() {
             findings.push(failed(
-                format!("{table}: exclude_columns and where need Postgres {LISTS_SINCE} at the source, this is {major}"),
-                "take them out, or upgrade the source",
+                format!(
+                    "{table}: where needs Postgres {LISTS_SINCE} at the source, this is {major}"
+                ),
+                "take it out, or upgrade the source",
             ));
         }
         let full = self

@@ -423,8 +423,22 @@ fn the_servers_version_decides_about_lists_and_generated_columns() {
     let filtered = plan_with(orders(), |selection| {
         selection.row_filter = Some("id > 0".to_owned());
     });
-    assert!(messages(&filtered, 14)[0].contains("need Postgres 15"));
+    assert!(messages(&filtered, 14)[0].contains("needs Postgres 15"));
     assert!(messages(&filtered, 15).is_empty());
+    let excluding = plan_with(orders(), |selection| {
+        selection.exclude_columns = vec!["body".to_owned()];
+    });
+    assert!(
+        excluding
+            .clone()
+            .on_server(15)
+            .published()
+            .columns
+            .is_some()
+    );
+    let without_lists = excluding.on_server(14);
+    assert_eq!(without_lists.published().columns, None);
+    assert!(messages(&without_lists, 14).is_empty());
 
     let mut generated = orders();
     column(&mut generated, 1).generated = Generated::Stored;

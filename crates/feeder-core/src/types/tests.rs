@@ -255,6 +255,17 @@ fn arrays_are_the_same_in_text_and_binary() {
 }
 
 #[test]
+fn the_mask_of_a_whole_address_is_told_of_a_cidr_alone() {
+    let binary = |is_cidr| [2, 32, is_cidr, 4, 1, 2, 3, 4];
+    for (oid, is_cidr, shown) in [(869, 0, "1.2.3.4"), (650, 1, "1.2.3.4/32")] {
+        let reader = builtin(oid, -1);
+        for datum in [testing::text(shown), Datum::Binary(&binary(is_cidr))] {
+            assert_eq!(stored(&reader, datum).unwrap().as_deref(), Some(shown));
+        }
+    }
+}
+
+#[test]
 fn arrays_of_another_shape_do_not_fit() {
     let shifted = binary_array(&[(2, 0)], &[Some(1), Some(2)]);
     for reader in [made(1007, 1), made(1007, 2)] {
