@@ -7,6 +7,7 @@
 //! - [`tools`] gets the servers and programs onto the machine.
 //! - [`postgres`] runs a cluster, [`duckdb`] a DuckDB session, [`feeder`] the binary under test.
 //! - [`lake`] knows how to attach and inspect a lake, [`compare`] holds it against its source.
+//! - [`type_matrix`] has a column of every type, with values.
 //! - [`bank`] and [`shop`] are workloads: a bank whose balances must always add up, and a web shop.
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod shop;
 pub mod tools;
+pub mod type_matrix;
 
 pub use crate::{
     duckdb::DuckDb,

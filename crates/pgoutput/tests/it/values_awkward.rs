@@ -365,3 +365,18 @@ fn binary_numerics_that_no_server_sends() {
         format!("0.{}", "0".repeat(16_383))
     );
 }
+
+#[test]
+fn a_numeric_has_more_groups_than_a_signed_number_counts() {
+    let groups = 0x8000_u16;
+    let mut raw = Vec::new();
+    for number in [groups, groups - 1, 0, 0] {
+        raw.extend(number.to_be_bytes());
+    }
+    for _ in 0..groups {
+        raw.extend(9_999_u16.to_be_bytes());
+    }
+    let mut printed = String::new();
+    binary::numeric_text(&raw, &mut printed).unwrap();
+    assert_eq!(printed, "9".repeat(131_072));
+}
