@@ -674,3 +674,31 @@ fn a_table_that_was_given_up_does_not_stop_the_others_at_the_next_start() -> Res
     rig.catch_up()?;
     rig.oracle()?.check_all(&["notes", "logs", "keyed"])
 }
+
+#[test]
+fn generated_columns_that_a_publication_sends_are_left_out() -> Result<()> {
+    let rig = Rig::with_major(18, &Options::default(), |config| {
+        config.line("source", "manage_publication = false")
+    })?;
+    rig.source(
+        "create table t (id int primary key, n int, twice int generated always as (n * 2) stored, \
+             thrice int generated always as (n * 3) virtual);
+         insert into t (id, n) values (1, 1)",
+    )?;
+    rig.source(
+        "create publication duckfeeder_test for table t \
+         with (publish_via_partition_root = true, publish_generated_columns = stored)",
+    )?;
+    rig.catch_up()?;
+    rig.source("insert into t (id, n) values (2, 2); update t set n = 3 where id = 1")?;
+    rig.catch_up()?;
+    let mut db = rig.lake.open()?;
+    let found = db.query("select * from lake.raw.t_current order by id")?;
+    let found: Vec<_> = found.rows.into_iter().flatten().flatten().collect();
+    ensure!(found == ["1", "3", "2", "2"], "{found:?}");
+    let state = rig
+        .pg
+        .scalar(CATALOG, "select state from duckfeeder.tables")?;
+    ensure!(state.as_deref() == Some("streaming"), "{state:?}");
+    Ok(())
+}

@@ -126,6 +126,23 @@ impl TablePlan {
         self
     }
 
+    /// Columns that may be on the wire but are not fed: those that the configuration excludes, and generated ones, which a
+    /// publication of Postgres 18 may send.
+    pub(crate) fn kept_out(&self) -> Vec<String> {
+        let generated = self
+            .info
+            .columns
+            .iter()
+            .filter(|column| column.generated != Generated::No)
+            .map(|column| column.name.clone());
+        self.selection
+            .exclude_columns
+            .iter()
+            .cloned()
+            .chain(generated)
+            .collect()
+    }
+
     /// `schema.table` at the source.
     pub(crate) fn source(&self) -> String {
         format!("{}.{}", self.selection.schema, self.selection.name)

@@ -178,7 +178,7 @@ pub(crate) fn fed_tables(
         let table = lake_tables::describe(lake, row, &shape, &plan.settings)?;
         fed.push(FedTable {
             columns: shape.source_columns(&plan.settings),
-            excluded: plan.selection.exclude_columns.clone(),
+            excluded: plan.kept_out(),
             key: shape.key,
             options: RowOptions {
                 on_unrepresentable: config.policy.on_unrepresentable,
