@@ -98,9 +98,10 @@ impl Oracle {
             }
         }
         let relation = literal(&format!("{}.{}", ident(source.0), ident(source.1)));
+        // Virtual generated columns never travel.
         let own = self.source_rows(&format!(
             "select attname::text from pg_attribute where attrelid = {relation}::regclass \
-             and attnum > 0 and not attisdropped order by attnum"
+             and attnum > 0 and not attisdropped and attgenerated <> 'v' order by attnum"
         ))?;
         for name in own.rows.into_iter().flatten().flatten() {
             ensure!(

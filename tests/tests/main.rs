@@ -13,6 +13,7 @@ mod consumers;
 mod crash;
 mod encodings;
 mod flow;
+mod generated;
 mod idle;
 mod isolation;
 mod keyless;

@@ -16,6 +16,8 @@ pub use difference::{PublicationDifference, changes, diff};
 
 /// The first server version with column lists, row filters and schemas in publications.
 const LISTS_SINCE: u32 = 15;
+/// The first one that can publish stored generated columns.
+pub const GENERATED_SINCE: u32 = 18;
 
 /// The name of a publication: 1 to 63 bytes, no NUL.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +94,9 @@ pub struct WantedPublication {
     pub actions: PublishActions,
     /// Whether changes of partitions are published as changes of their root.
     pub via_root: bool,
+    /// Whether the stored generated columns of tables without a column list are published. Needs
+    /// Postgres 18.
+    pub generated: bool,
     /// Its tables.
     pub tables: Vec<PublishedTable>,
 }
@@ -117,6 +122,9 @@ pub struct Publication {
     pub truncate: bool,
     /// Publishes changes of partitions as changes of their root.
     pub via_root: bool,
+    /// Publishes the stored generated columns of tables without a column list; never before
+    /// Postgres 18. A column list says for itself.
+    pub generated: bool,
     /// Its explicit tables, by schema and name.
     pub tables: Vec<PublicationTable>,
     /// The schemas of TABLES IN SCHEMA (Postgres 15), sorted.
@@ -145,9 +153,15 @@ pub async fn inspect(
     connection: &mut Connection,
     name: &PublicationName,
 ) -> Result<Option<Publication>, SourceError> {
+    let generated = if connection.server_version().major() >= GENERATED_SINCE {
+        "p.pubgencols = 's'"
+    } else {
+        "false"
+    };
     let sql = format!(
         "select p.oid, pg_catalog.pg_get_userbyid(p.pubowner) as owner, p.puballtables, \
-         p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot \
+         p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, \
+         {generated} as generated \
          from pg_catalog.pg_publication p where p.pubname = {}",
         quote_literal(name.as_str())
     );
@@ -175,6 +189,7 @@ pub async fn inspect(
         delete: row.flag("pubdelete")?,
         truncate: row.flag("pubtruncate")?,
         via_root: row.flag("pubviaroot")?,
+        generated: row.flag("generated")?,
         tables,
         schemas,
     }))
@@ -246,7 +261,8 @@ async fn schemas_of(
 ///
 /// # Errors
 /// [`SourceErrorKind::AlreadyExists`]; the role may not create it or does not own a table;
-/// [`SourceErrorKind::Unsupported`] for column lists and row filters before Postgres 15.
+/// [`SourceErrorKind::Unsupported`] for column lists and row filters before Postgres 15 and for
+/// generated columns before Postgres 18.
 pub async fn create(
     connection: &mut Connection,
     wanted: &WantedPublication,
@@ -271,12 +287,53 @@ fn create_sql(connection: &Connection, wanted: &WantedPublication) -> Result<Str
         PublishActions::All => "insert, update, delete, truncate",
         PublishActions::InsertTruncate => "insert, truncate",
     };
+    // Only where it is wanted: older servers do not know the option.
+    let generated = if wanted.generated {
+        require_generated(connection, &wanted.name)?;
+        ", publish_generated_columns = stored"
+    } else {
+        ""
+    };
     Ok(format!(
         "create publication {}{tables} with (publish = '{publish}', \
-         publish_via_partition_root = {})",
+         publish_via_partition_root = {}{generated})",
         quote_ident(wanted.name.as_str()),
         wanted.via_root
     ))
+}
+
+fn require_generated(connection: &Connection, name: &PublicationName) -> Result<(), SourceError> {
+    let version = connection.server_version();
+    if version.major() >= GENERATED_SINCE {
+        return Ok(());
+    }
+    Err(SourceError::permanent(
+        SourceErrorKind::Unsupported,
+        format!(
+            "generated columns are published since Postgres {GENERATED_SINCE}, this is {version}"
+        ),
+    )
+    .about(name))
+}
+
+/// Publishes the stored generated columns of tables without a column list from now on. Nothing that
+/// was published is published less.
+///
+/// # Errors
+/// [`SourceErrorKind::Unsupported`] before Postgres 18; the role does not own the publication.
+pub async fn publish_generated(
+    connection: &mut Connection,
+    name: &PublicationName,
+) -> Result<(), SourceError> {
+    require_generated(connection, name)?;
+    let sql = format!(
+        "alter publication {} set (publish_generated_columns = stored)",
+        quote_ident(name.as_str())
+    );
+    connection
+        .execute(&sql)
+        .await
+        .map_err(|error| error.about(name))
 }
 
 /// Adds tables.
@@ -344,7 +401,8 @@ pub async fn drop(connection: &mut Connection, name: &PublicationName) -> Result
 /// The statement [`create`] would run, for a script a DBA runs instead.
 ///
 /// # Errors
-/// [`SourceErrorKind::Unsupported`] for column lists and row filters before Postgres 15.
+/// [`SourceErrorKind::Unsupported`] for column lists and row filters before Postgres 15 and for
+/// generated columns before Postgres 18.
 pub fn render_create(
     connection: &Connection,
     wanted: &WantedPublication,

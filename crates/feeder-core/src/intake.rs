@@ -30,8 +30,11 @@ use slot::{ChangeError, Slot};
 pub(crate) struct FedTable {
     pub(crate) lake: Arc<LakeTable>,
     pub(crate) columns: Vec<SourceColumn>,
-    /// Columns that may be on the wire but are kept out of the lake.
-    pub(crate) excluded: Vec<String>,
+    /// Columns that may be on the wire and are not the lake's: excluded ones, and generated ones that were not
+    /// published when the table was copied.
+    pub(crate) ignored: Vec<String>,
+    /// Stored generated columns of the lake's table: rows from before they were published come without them.
+    pub(crate) generated: Vec<String>,
     /// The view's key: changing it is a delete and an update.
     pub(crate) key: Vec<String>,
     pub(crate) options: RowOptions,
@@ -99,6 +102,8 @@ impl Intake {
                 salvaged: Vec::new(),
                 discarded: 0,
                 before_failure: None,
+                copied: false,
+                lacking: None,
             };
             let id = RelationId::new(slot.table.lake.source_oid);
             intake.tables.insert(id, slot);
@@ -120,6 +125,7 @@ impl Intake {
         for slot in self.tables.values_mut() {
             slot.relation = None;
             slot.plan = None;
+            slot.lacking = None;
             slot.clear();
             match slot.before_failure.take() {
                 None => {}
@@ -140,6 +146,20 @@ impl Intake {
         self.tables
             .get_mut(&RelationId::new(source_oid))
             .map(|slot| &mut slot.table)
+    }
+
+    /// Whether a copy as of `point` makes the table whole: no row from there on may have come without a column that the
+    /// copy has. From now on none may come at all.
+    pub(crate) fn whole_since(&mut self, source_oid: u32, point: Lsn) -> bool {
+        let Some(slot) = self.tables.get_mut(&RelationId::new(source_oid)) else {
+            return true;
+        };
+        if slot.lacking.take().is_some_and(|lacking| lacking >= point) {
+            return false;
+        }
+        slot.copied = true;
+        slot.plan = None;
+        true
     }
 
     /// Source names of the tables that are not streaming.
@@ -261,6 +281,9 @@ impl Intake {
         match appended {
             Ok(rows) => {
                 transaction.seq += rows;
+                if slot.lacks_columns() {
+                    slot.lacking = Some(transaction.final_lsn);
+                }
                 let size = u64::try_from(slot.memory_size()).unwrap_or(u64::MAX);
                 self.buffered += size.saturating_sub(slot.accounted);
                 slot.accounted = size;

@@ -15,6 +15,27 @@ use crate::types::{ColumnSettings, SourceType, Types};
 mod identity;
 mod row_filter;
 
+/// Which stored generated columns of a table its publication sends. Virtual ones never travel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StoredColumns {
+    /// None: before Postgres 18 always.
+    Unpublished,
+    /// All of them, by `publish_generated_columns = stored`.
+    Published,
+    /// Those in the column list of a publication that somebody else made.
+    Listed(Vec<String>),
+}
+
+impl StoredColumns {
+    fn contain(&self, name: &String) -> bool {
+        match self {
+            Self::Unpublished => false,
+            Self::Published => true,
+            Self::Listed(columns) => columns.contains(name),
+        }
+    }
+}
+
 /// A selected table with everything that follows from its definition.
 #[derive(Clone, Debug)]
 pub(crate) struct TablePlan {
@@ -27,6 +48,7 @@ pub(crate) struct TablePlan {
     /// dropped before they are buffered.
     pub(crate) column_lists: bool,
     pub(crate) settings: ColumnSettings,
+    pub(crate) stored: StoredColumns,
 }
 
 /// What the lake's table and its view are made from; kept in the control tables.
@@ -61,6 +83,10 @@ pub(crate) fn identity_name(identity: ReplicaIdentity) -> &'static str {
 }
 
 impl SourceShape {
+    fn has_column(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column.name == name)
+    }
+
     /// The columns with their readers.
     pub(crate) fn source_columns(&self, settings: &ColumnSettings) -> Vec<SourceColumn> {
         self.columns
@@ -75,18 +101,23 @@ impl SourceShape {
 }
 
 impl TablePlan {
-    /// `types` are those of its columns, taken apart.
+    /// `types` are those of its columns, taken apart; `stored` says which generated ones are sent.
     pub(crate) fn new(
         config: &FeederConfig,
         selection: Selection,
         info: TableInfo,
         types: &Types,
+        stored: StoredColumns,
     ) -> Self {
         let columns = info
             .columns
             .iter()
-            // The stream does not carry them, so a copy must not either.
-            .filter(|column| column.generated == Generated::No)
+            // What the stream does not carry, a copy must not either.
+            .filter(|column| match column.generated {
+                Generated::No => true,
+                Generated::Stored => stored.contain(&column.name),
+                Generated::Virtual => false,
+            })
             .filter(|column| !selection.exclude_columns.contains(&column.name))
             .map(|column| ShapeColumn {
                 name: column.name.clone(),
@@ -117,6 +148,7 @@ impl TablePlan {
             keyless,
             column_lists: true,
             settings,
+            stored,
         }
     }
 
@@ -126,21 +158,30 @@ impl TablePlan {
         self
     }
 
-    /// Columns that may be on the wire but are not fed: those that the configuration excludes, and generated ones, which a
-    /// publication of Postgres 18 may send.
-    pub(crate) fn kept_out(&self) -> Vec<String> {
-        let generated = self
-            .info
+    /// Its stored generated columns that the configuration does not exclude, published or not.
+    pub(crate) fn stored_columns(&self) -> impl Iterator<Item = &String> {
+        self.info
             .columns
             .iter()
-            .filter(|column| column.generated != Generated::No)
-            .map(|column| column.name.clone());
-        self.selection
-            .exclude_columns
-            .iter()
-            .cloned()
-            .chain(generated)
-            .collect()
+            .filter(|column| column.generated == Generated::Stored)
+            .map(|column| &column.name)
+            .filter(|name| !self.selection.exclude_columns.contains(name))
+    }
+
+    /// Whether a column list of a publication that somebody else made sends generated columns.
+    fn lists_stored(&self) -> bool {
+        matches!(self.stored, StoredColumns::Listed(_))
+            && self.stored_columns().any(|name| self.stored.contain(name))
+    }
+
+    /// What may be on the wire and is no column of the lake's table: what is excluded, and the stored generated columns
+    /// that a publication sends which did not when the table was last copied.
+    pub(crate) fn ignored(&self, recorded: &SourceShape) -> Vec<String> {
+        let unknown = self
+            .stored_columns()
+            .filter(|name| !recorded.has_column(name));
+        let excluded = self.selection.exclude_columns.iter();
+        excluded.chain(unknown).cloned().collect()
     }
 
     /// `schema.table` at the source.
@@ -156,9 +197,18 @@ impl TablePlan {
         )
     }
 
+    /// The columns that a copy made now would have, and the recorded shape has not, because they are generated.
+    pub(crate) fn unfed(&self, recorded: &SourceShape) -> Vec<String> {
+        self.stored_columns()
+            .filter(|name| self.shape.has_column(name) && !recorded.has_column(name))
+            .cloned()
+            .collect()
+    }
+
     /// As it should stand in its publication.
     pub(crate) fn published(&self) -> PublishedTable {
-        let listed = self.column_lists && !self.selection.exclude_columns.is_empty();
+        let listed =
+            self.column_lists && !self.selection.exclude_columns.is_empty() || self.lists_stored();
         let columns = listed.then(|| {
             self.shape
                 .columns
@@ -282,7 +332,7 @@ impl TablePlan {
         if self.shape.columns.is_empty() {
             findings.push(failed(
                 format!("{table} has no column that can be fed"),
-                "generated and excluded columns do not count; leave the table out with enabled = false".to_owned(),
+                "excluded columns and generated ones that are not published do not count; leave the table out with enabled = false".to_owned(),
             ));
         }
         findings.extend(self.identity_findings(failed));

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cdc_source::publication::{self, PublicationDifference, WantedPublication};
-use cdc_source::{Connection, Publication, PublicationName, PublishActions, PublishedTable};
+use cdc_source::publication::{self, GENERATED_SINCE, PublicationDifference, WantedPublication};
+use cdc_source::{
+    Connection, Publication, PublicationName, PublishActions, PublishedTable, TableInfo,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::check::Finding;
 use crate::config::FeederConfig;
 use crate::error::{FeederError, FeederErrorKind, from_source};
-use crate::plan::TablePlan;
+use crate::plan::{StoredColumns, TablePlan};
 
 use given::Given;
 
@@ -39,6 +41,20 @@ pub(crate) struct PublicationState {
     delete: bool,
     truncate: bool,
     via_root: bool,
+    /// Written since generated columns are fed.
+    #[serde(default)]
+    generated: bool,
+}
+
+impl PublicationState {
+    /// Publishes the same operations. Generated columns are each table's affair.
+    fn same_operations(&self, other: &Self) -> bool {
+        let other = Self {
+            generated: self.generated,
+            ..other.clone()
+        };
+        *self == other
+    }
 }
 
 /// A table's entry in a publication, as kept in the table's control row.
@@ -49,6 +65,29 @@ pub(crate) struct TableEntry {
     rel_oid: Option<u32>,
     columns: Option<Vec<String>>,
     row_filter: Option<String>,
+    /// Whether it has stored generated columns that the option of the publication lets through. Written since they
+    /// are fed.
+    #[serde(default)]
+    generated: bool,
+}
+
+/// A fed table, as far as publications are concerned.
+#[derive(Clone, Debug)]
+pub(crate) struct Covered {
+    pub(crate) oid: u32,
+    pub(crate) schema: String,
+    /// Has stored generated columns to be fed.
+    pub(crate) generated: bool,
+}
+
+impl Covered {
+    pub(crate) fn of(plan: &TablePlan) -> Self {
+        Self {
+            oid: plan.info.id.oid.get(),
+            schema: plan.selection.schema.clone(),
+            generated: plan.stored_columns().next().is_some(),
+        }
+    }
 }
 
 /// The publications of a feeder, as seen at one time.
@@ -59,12 +98,17 @@ pub(crate) struct Published {
 }
 
 impl Published {
-    /// Takes down what covers `tables` (OID and schema).
-    pub(crate) fn of(found: &[Publication], tables: &[(u32, String)]) -> Self {
+    /// Takes down what covers `tables`.
+    pub(crate) fn of(found: &[Publication], tables: &[Covered]) -> Self {
         let mut published = Self::default();
         for publication in found {
             let name = publication.name.as_str().to_owned();
-            for (oid, schema) in tables {
+            for Covered {
+                oid,
+                schema,
+                generated,
+            } in tables
+            {
                 let listed = publication
                     .tables
                     .iter()
@@ -78,6 +122,9 @@ impl Published {
                     rel_oid: listed.map(|table| table.rel_oid.get()),
                     columns: listed.and_then(|table| table.columns.clone()),
                     row_filter: listed.and_then(|table| table.row_filter.clone()),
+                    generated: *generated
+                        && publication.generated
+                        && listed.is_none_or(|table| table.columns.is_none()),
                 });
             }
             let state = PublicationState {
@@ -88,6 +135,7 @@ impl Published {
                 delete: publication.delete,
                 truncate: publication.truncate,
                 via_root: publication.via_root,
+                generated: publication.generated,
             };
             published.publications.insert(name, state);
         }
@@ -110,7 +158,7 @@ impl Published {
                         before.publication
                     )
                 }
-                (Some(old), Some(new), _) if old != new => {
+                (Some(old), Some(new), _) if !old.same_operations(new) => {
                     format!(
                         "publication {} publishes other operations than before",
                         before.publication
@@ -123,9 +171,18 @@ impl Published {
                         before.publication
                     )
                 }
-                (_, _, Some(entry)) if entry != before => {
+                (_, _, Some(entry))
+                    if entry.columns != before.columns || entry.row_filter != before.row_filter =>
+                {
                     format!(
                         "its column list or row filter in publication {} was changed",
+                        before.publication
+                    )
+                }
+                // That they are sent from now on loses nothing: they stay out until the table is copied again.
+                (_, Some(new), _) if before.generated && !new.generated => {
+                    format!(
+                        "publication {} does not publish generated columns any more",
                         before.publication
                     )
                 }
@@ -153,11 +210,51 @@ pub(crate) async fn read(
     Ok(found)
 }
 
-/// What the publications should be for these tables. The second one is wanted only when it has tables.
+/// Which stored generated columns of a table are sent, or would be by the publication that is to be made.
+pub(crate) fn stored_columns(
+    config: &FeederConfig,
+    major: u32,
+    found: &[Publication],
+    info: &TableInfo,
+) -> StoredColumns {
+    if major < GENERATED_SINCE {
+        return StoredColumns::Unpublished;
+    }
+    if config.source.manage_publication {
+        return StoredColumns::Published;
+    }
+    let entry = |publication: &Publication| -> Option<Option<Vec<String>>> {
+        let listed = publication
+            .tables
+            .iter()
+            .find(|table| table.relid == info.id.oid);
+        let covered = publication.all_tables || publication.schemas.contains(&info.id.schema);
+        match listed {
+            Some(table) => Some(table.columns.clone()),
+            None => covered.then_some(None),
+        }
+    };
+    // Publications that do not agree about a table are a finding of their own.
+    let home = found
+        .iter()
+        .find_map(|publication| Some((publication, entry(publication)?)))
+        .or_else(|| Some((found.first()?, None)));
+    match home {
+        Some((_, Some(columns))) => StoredColumns::Listed(columns),
+        Some((publication, None)) if !publication.generated => StoredColumns::Unpublished,
+        Some(_) | None => StoredColumns::Published,
+    }
+}
+
+/// What the publications should be for these tables, on a server of version `major`. The second one is wanted only when it has tables.
 pub(crate) fn wanted(
     config: &FeederConfig,
     plans: &[TablePlan],
+    major: u32,
 ) -> Result<Vec<WantedPublication>, FeederError> {
+    // Also where no table has such columns: under REPLICA IDENTITY FULL, one that is added later would otherwise make
+    // updates fail at the source (rule 12).
+    let generated = major >= GENERATED_SINCE;
     let tables = |keyless: bool| {
         plans
             .iter()
@@ -169,6 +266,7 @@ pub(crate) fn wanted(
         name: config.source.publication.clone(),
         actions: PublishActions::All,
         via_root: true,
+        generated,
         tables: tables(false),
     }];
     let insert_only = tables(true);
@@ -177,6 +275,7 @@ pub(crate) fn wanted(
             name: insert_only_name(config)?,
             actions: PublishActions::InsertTruncate,
             via_root: true,
+            generated,
             tables: insert_only,
         });
     }
@@ -194,7 +293,7 @@ pub(crate) async fn findings(
     if !findings.is_empty() {
         return Ok(findings);
     }
-    let wanted = wanted(config, plans)?;
+    let wanted = wanted(config, plans, connection.server_version().major())?;
     if config.source.manage_publication {
         for wanted in &wanted {
             let existing = found
@@ -229,7 +328,8 @@ pub(crate) async fn findings(
             Some((wanted.name.as_str().to_owned(), sql + ";"))
         })
         .collect();
-    Ok(Given::new(config, found, filtered, create)?.findings(plans))
+    let generated = connection.server_version().major() >= GENERATED_SINCE;
+    Ok(Given::new(config, found, filtered, create, generated)?.findings(plans))
 }
 
 /// Differences that a start mends.
@@ -242,15 +342,20 @@ fn mended(difference: &PublicationDifference) -> bool {
             | D::TableUnwanted { .. }
             | D::Columns { .. }
             | D::RowFilter { .. }
+            | D::Generated { .. }
     )
 }
 
 /// Makes the publications what they should be. Returns the source names of tables that were put in or replaced:
 /// they need a copy that begins now.
+///
+/// A publication that does not send stored generated columns is altered only if `generated` says that there are any to
+/// be fed. No table needs a copy for it: one that was copied without them ignores them until it is copied again.
 pub(crate) async fn reconcile(
     connection: &mut Connection,
     wanted: &[WantedPublication],
     found: &[Publication],
+    generated: bool,
 ) -> Result<Vec<(String, String)>, FeederError> {
     use PublicationDifference as D;
     let mut added = Vec::new();
@@ -288,6 +393,15 @@ pub(crate) async fn reconcile(
                 D::Columns { schema, table, .. } | D::RowFilter { schema, table, .. } => {
                     remove.insert((schema.clone(), table.clone()));
                     add.insert((schema, table));
+                }
+                D::Generated { found: false, .. } if generated => {
+                    publication::publish_generated(connection, &wanted.name)
+                        .await
+                        .map_err(from_source)?;
+                    tracing::info!(
+                        publication = wanted.name.as_str(),
+                        "the publication sends stored generated columns from now on"
+                    );
                 }
                 _ => {}
             }

@@ -176,9 +176,18 @@ pub(crate) fn fed_tables(
             errors.insert(oid, error.reason.clone());
         }
         let table = lake_tables::describe(lake, row, &shape, &plan.settings)?;
+        let unfed = plan.unfed(&shape);
+        if row.state == TableState::Streaming && !unfed.is_empty() {
+            tracing::info!(
+                table = %plan.source(),
+                columns = unfed.join(", "),
+                "generated columns that were not published when the table was copied; `duckfeeder resync` feeds them"
+            );
+        }
         fed.push(FedTable {
             columns: shape.source_columns(&plan.settings),
-            excluded: plan.kept_out(),
+            ignored: plan.ignored(&shape),
+            generated: plan.stored_columns().cloned().collect(),
             key: shape.key,
             options: RowOptions {
                 on_unrepresentable: config.policy.on_unrepresentable,

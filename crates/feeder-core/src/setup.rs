@@ -19,7 +19,7 @@ use crate::control::{Control, FeederRow, Fence, TableRow, TableTransition, migra
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
 use crate::intake::FedTable;
 use crate::partitions::{self, Doubt, PartitionsLook};
-use crate::publish::{self, Published};
+use crate::publish::{self, Covered, Published};
 use crate::stream::Source;
 use crate::{lake_tables, registration, slot};
 
@@ -38,8 +38,8 @@ pub(crate) struct Prepared {
     pub(crate) first_snapshot: Option<(Connection, CopySnapshot)>,
     /// What the publications looked like when the feeder last altered them.
     pub(crate) published: Published,
-    /// OID and schema of all tables.
-    pub(crate) covered: Vec<(u32, String)>,
+    /// All tables, as far as publications are concerned.
+    pub(crate) covered: Vec<Covered>,
     /// Tables of which only inserts and truncates are published.
     pub(crate) keyless: BTreeSet<u32>,
     /// Tables with partitions.
@@ -120,11 +120,7 @@ pub(crate) async fn prepare(
 
     looked.keep(&control, &fence).await?;
     let publications = publish::read(&mut source.connection, config).await?;
-    let covered: Vec<(u32, String)> = source
-        .plans
-        .iter()
-        .map(|plan| (plan.info.id.oid.get(), plan.selection.schema.clone()))
-        .collect();
+    let covered: Vec<Covered> = source.plans.iter().map(Covered::of).collect();
     let published = Published::of(&publications, &covered);
     store_publication(&control, &fence, &published).await?;
     let keyless = source
@@ -269,12 +265,8 @@ async fn store_publication(
 
 /// Rule 4: what changed in the publications while nobody looked.
 fn lost_tables(before: &Published, source: &SourceInspection) -> BTreeMap<u32, String> {
-    let covered: Vec<(u32, String)> = source
-        .plans
-        .iter()
-        .map(|plan| (plan.info.id.oid.get(), plan.selection.schema.clone()))
-        .collect();
-    let fed: BTreeSet<u32> = covered.iter().map(|(oid, _)| *oid).collect();
+    let covered: Vec<Covered> = source.plans.iter().map(Covered::of).collect();
+    let fed: BTreeSet<u32> = covered.iter().map(|table| table.oid).collect();
     let now = Published::of(&source.publications, &covered);
     before
         .lost(&now)
@@ -309,8 +301,14 @@ async fn alter_publications(
     if !config.source.manage_publication {
         return Ok(Vec::new());
     }
-    let wanted = publish::wanted(config, &source.plans)?;
-    publish::reconcile(&mut source.connection, &wanted, &source.publications).await
+    let major = source.connection.server_version().major();
+    let wanted = publish::wanted(config, &source.plans, major)?;
+    let generated = source
+        .plans
+        .iter()
+        .any(|plan| plan.stored_columns().next().is_some());
+    let found = &source.publications;
+    publish::reconcile(&mut source.connection, &wanted, found, generated).await
 }
 
 /// Who holds the feeder, for people.

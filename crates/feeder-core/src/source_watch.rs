@@ -14,7 +14,7 @@ use crate::config::KeylessPolicy;
 use crate::control::{Control, Fence};
 use crate::error::{FeederError, from_source};
 use crate::partitions::{self, Doubt, PartitionsLook};
-use crate::publish::{self, Published};
+use crate::publish::{self, Covered, Published};
 use crate::stream::Source;
 
 /// How often the source is looked at.
@@ -38,8 +38,8 @@ pub(crate) enum WatchEvent {
 /// What is watched.
 pub(crate) struct Watched {
     pub(crate) published: Published,
-    /// OID and schema of all fed tables.
-    pub(crate) tables: Vec<(u32, String)>,
+    /// All fed tables.
+    pub(crate) tables: Vec<Covered>,
     pub(crate) keyless: BTreeSet<u32>,
     /// Tables with partitions.
     pub(crate) roots: Vec<Oid>,

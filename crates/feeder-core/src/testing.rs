@@ -212,7 +212,8 @@ pub(crate) fn fed_table(
     FedTable {
         lake: Arc::new(lake_table(source_oid, name, columns)),
         columns: source_columns(columns),
-        excluded: Vec::new(),
+        ignored: Vec::new(),
+        generated: Vec::new(),
         key: columns
             .iter()
             .take(1)

@@ -75,6 +75,14 @@ pub enum PublicationDifference {
         /// What it is.
         found: bool,
     },
+    /// `publish_generated_columns` differs.
+    #[error("publication \"{publication}\" {}", if *.found { "publishes generated columns" } else { "does not publish generated columns" })]
+    Generated {
+        /// The publication.
+        publication: String,
+        /// Whether it publishes the stored ones.
+        found: bool,
+    },
     /// A table is not in it.
     #[error("publication \"{publication}\" lacks table {}", qualified(.schema, .table))]
     TableMissing {
@@ -163,6 +171,7 @@ pub fn diff(wanted: &WantedPublication, found: Option<&Publication>) -> Vec<Publ
         &mut differences,
     );
     compare_via_root(&publication, wanted.via_root, found, &mut differences);
+    compare_generated(&publication, wanted.generated, found, &mut differences);
 
     let mut rest = by_name(found);
     for table in &wanted.tables {
@@ -245,6 +254,7 @@ pub fn changes(before: &Publication, now: Option<&Publication>) -> Vec<Publicati
     let actions = [before.insert, before.update, before.delete, before.truncate];
     compare_actions(&publication, actions, now, &mut differences);
     compare_via_root(&publication, before.via_root, now, &mut differences);
+    compare_generated(&publication, before.generated, now, &mut differences);
 
     let mut rest = by_name(now);
     for table in &before.tables {
@@ -326,6 +336,20 @@ fn compare_via_root(
         differences.push(PublicationDifference::ViaRoot {
             publication: publication.to_owned(),
             found: found.via_root,
+        });
+    }
+}
+
+fn compare_generated(
+    publication: &str,
+    wanted: bool,
+    found: &Publication,
+    differences: &mut Vec<PublicationDifference>,
+) {
+    if wanted != found.generated {
+        differences.push(PublicationDifference::Generated {
+            publication: publication.to_owned(),
+            found: found.generated,
         });
     }
 }

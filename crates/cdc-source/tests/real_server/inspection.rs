@@ -33,6 +33,7 @@ async fn publications_are_made_compared_and_watched() {
             name: name(),
             actions: PublishActions::All,
             via_root: true,
+            generated: false,
             tables: vec![
                 PublishedTable {
                     columns: Some(strings(&["odd \"name", "id"])),
@@ -115,6 +116,7 @@ async fn publications_are_made_compared_and_watched() {
             name: inserts.clone(),
             actions: PublishActions::InsertTruncate,
             via_root: true,
+            generated: false,
             tables: vec![table("c")],
         };
         publication::create(&mut sql, &wanted).await.unwrap();
@@ -123,6 +125,37 @@ async fn publications_are_made_compared_and_watched() {
         sql.execute("update public.c set id = 1")
             .await
             .expect("the application goes on");
+
+        let generated = PublicationName::parse("generated").unwrap();
+        let wanted = WantedPublication {
+            name: generated.clone(),
+            generated: true,
+            ..wanted
+        };
+        if major < 18 {
+            for error in [
+                publication::create(&mut sql, &wanted).await.unwrap_err(),
+                publication::publish_generated(&mut sql, &inserts)
+                    .await
+                    .unwrap_err(),
+            ] {
+                assert_eq!(error.kind(), SourceErrorKind::Unsupported);
+            }
+        } else {
+            publication::create(&mut sql, &wanted).await.unwrap();
+            let found = publication::inspect(&mut sql, &generated).await.unwrap();
+            assert_eq!(publication::diff(&wanted, found.as_ref()), []);
+            let before = publication::inspect(&mut sql, &inserts).await.unwrap();
+            publication::publish_generated(&mut sql, &inserts)
+                .await
+                .unwrap();
+            let now = publication::inspect(&mut sql, &inserts).await.unwrap();
+            let [PublicationDifference::Generated { found: true, .. }] =
+                &publication::changes(&before.unwrap(), now.as_ref())[..]
+            else {
+                panic!("{now:?}");
+            };
+        }
 
         sql.execute("create publication everything for all tables")
             .await

@@ -37,6 +37,7 @@ pub(crate) async fn publish(connection: &mut Connection, tables: &[&str]) {
         name: publication(),
         actions: PublishActions::All,
         via_root: true,
+        generated: false,
         tables: tables.iter().map(|name| table(name)).collect(),
     };
     publication::create(connection, &wanted).await.unwrap();

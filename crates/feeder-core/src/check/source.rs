@@ -103,13 +103,16 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
     let types = tables::type_closure(&mut connection, &columns)
         .await
         .map_err(from_source)?;
+    let publications = publish::read(&mut connection, config).await?;
     let mut plans = Vec::new();
     for selection in selections {
         let info = infos
             .iter()
             .find(|info| info.id.schema == selection.schema && info.id.name == selection.name);
         if let Some(info) = info {
-            let plan = TablePlan::new(config, selection, info.clone(), &types);
+            let stored =
+                publish::stored_columns(config, facts.version.major(), &publications, info);
+            let plan = TablePlan::new(config, selection, info.clone(), &types, stored);
             plans.push(plan.on_server(facts.version.major()));
         }
     }
@@ -118,7 +121,6 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
         findings.extend(plan.publishing_findings(facts.version.major()));
     }
     findings.extend(numeric_finding(&plans));
-    let publications = publish::read(&mut connection, config).await?;
     findings.extend(publish::findings(config, &mut connection, &plans, &publications).await?);
     findings.push(Finding::ok(
         "source",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use parquet_writer::{RowBatchBuilder, WriteError};
-use pgoutput::{Datum, OldTuple, Relation, RelationColumn, ReplicaIdentity, Tuple};
+use pgoutput::{Datum, Lsn, OldTuple, Relation, RelationColumn, ReplicaIdentity, Tuple};
 
 use super::FedTable;
 use crate::dead_letters::DeadLetters;
@@ -30,12 +30,18 @@ pub(super) struct Slot {
     pub(super) discarded: u64,
     /// The state before a failure that is not committed yet.
     pub(super) before_failure: Option<TableState>,
+    /// A copy is on its way into the lake: what comes now comes after it.
+    pub(super) copied: bool,
+    /// The last transaction that brought rows without a generated column.
+    pub(super) lacking: Option<Lsn>,
 }
 
 pub(super) struct Plan {
     encoder: RowEncoder,
     /// Wire positions of the key.
     key: Vec<usize>,
+    /// A column of the lake's is not on the wire.
+    lacking: bool,
 }
 
 /// Why a change of one table could not be buffered.
@@ -123,7 +129,15 @@ impl Slot {
                 ),
             )));
         };
-        let columns = current_columns(&self.table, relation).map_err(ChangeError::Table)?;
+        // Before a publication sends generated columns it sends the rest, which the copy replaces.
+        let waiting =
+            matches!(self.table.state, TableState::Pending | TableState::Copying) && !self.copied;
+        let columns =
+            current_columns(&self.table, relation, waiting).map_err(ChangeError::Table)?;
+        let lacking = columns.iter().any(|column| {
+            let sent = |found: &RelationColumn| found.name == column.name;
+            !relation.columns.iter().any(sent)
+        });
         let wire: Vec<&str> = relation
             .columns
             .iter()
@@ -146,8 +160,17 @@ impl Slot {
             .map(|(position, _)| position)
             .collect();
         let encoder = RowEncoder::new(&columns, &wire, self.table.options);
-        self.plan = Some(Plan { encoder, key });
+        self.plan = Some(Plan {
+            encoder,
+            key,
+            lacking,
+        });
         Ok(())
+    }
+
+    /// Whether rows come without a column that the lake has.
+    pub(super) fn lacks_columns(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.lacking)
     }
 
     /// Appends one row. `old` fills what the server did not send again, `before` is shown in `_df_before`.
@@ -222,8 +245,13 @@ fn push(batches: &mut Vec<TableBatch>, table: &Arc<LakeTable>, rows: RecordBatch
     }
 }
 
-/// The lake's columns as the relation sends them; it must be what the lake's table was made from.
-fn current_columns(table: &FedTable, relation: &Relation) -> Result<Vec<SourceColumn>, String> {
+/// The lake's columns as the relation sends them; it must be what the lake's table was made from. Of a table that waits
+/// for its copy, generated columns may be lacking.
+fn current_columns(
+    table: &FedTable,
+    relation: &Relation,
+    waiting: bool,
+) -> Result<Vec<SourceColumn>, String> {
     let identity = identity_name(relation.replica_identity);
     if identity != table.identity {
         return Err(format!(
@@ -249,6 +277,10 @@ fn current_columns(table: &FedTable, relation: &Relation) -> Result<Vec<SourceCo
             .iter()
             .find(|found| found.name == column.name)
         else {
+            if waiting && table.generated.contains(&column.name) {
+                columns.push(column.clone());
+                continue;
+            }
             return Err(format!("column {:?} is gone at the source", column.name));
         };
         let source_type = if found.type_oid.get() == column.source_type.type_oid {
@@ -277,7 +309,7 @@ fn current_columns(table: &FedTable, relation: &Relation) -> Result<Vec<SourceCo
     }
     let new = relation.columns.iter().find(|found| {
         !table.columns.iter().any(|column| column.name == found.name)
-            && !table.excluded.contains(&found.name)
+            && !table.ignored.contains(&found.name)
     });
     match new {
         Some(column) => Err(format!("column {:?} is new at the source", column.name)),

@@ -391,7 +391,7 @@ fn columns_go_by_name_and_excluded_ones_stay_out() {
         ("body", TEXT, -1),
     ];
     let mut table = fed_table(NOTES, "notes", ReplicaIdentity::Default, &in_the_lake);
-    table.excluded = vec!["secret".to_owned()];
+    table.ignored = vec!["secret".to_owned()];
     let mut feed = Feed::of(vec![table]);
     feed.transaction(
         100,
@@ -406,6 +406,72 @@ fn columns_go_by_name_and_excluded_ones_stay_out() {
         tables["raw.notes"],
         [row("insert", 100, 0, &[Some("1"), Some("hi"), Some("5")])]
     );
+}
+
+const SUM_COLUMNS: [Column; 2] = [("id", INT4, -1), ("twice", INT4, -1)];
+
+/// A table that waits for its copy, whose second column is generated.
+fn sums() -> Feed {
+    let mut table = fed_table(NOTES, "sums", ReplicaIdentity::Default, &SUM_COLUMNS);
+    table.generated = vec!["twice".to_owned()];
+    table.state = TableState::Copying;
+    Feed::of(vec![table])
+}
+
+impl Feed {
+    /// A row from before the publication sent generated columns.
+    fn without_sum(&mut self, lsn: u64) {
+        let columns = &SUM_COLUMNS[..1];
+        let relation = relation(NOTES, ReplicaIdentity::Default, columns);
+        self.transaction(lsn, lsn + 1, [relation, insert(NOTES, &[text("1")])]);
+    }
+
+    fn with_sum(&mut self, lsn: u64) {
+        let relation = relation(NOTES, ReplicaIdentity::Default, &SUM_COLUMNS);
+        let row = insert(NOTES, &[text("2"), text("4")]);
+        self.transaction(lsn, lsn + 1, [relation, row]);
+    }
+}
+
+#[test]
+fn rows_from_before_a_generated_column_was_published_are_taken_until_the_copy_comes() {
+    let mut feed = sums();
+    feed.without_sum(100);
+    feed.with_sum(200);
+    assert!(feed.intake.whole_since(NOTES, Lsn::new(150)));
+    feed.with_sum(300);
+    let (tables, _) = feed.seal();
+    assert_eq!(
+        tables["raw.sums"],
+        [
+            row("insert", 100, 0, &[Some("1"), None]),
+            row("insert", 200, 0, &[Some("2"), Some("4")]),
+            row("insert", 300, 0, &[Some("2"), Some("4")]),
+        ]
+    );
+    assert_eq!(feed.state(NOTES), TableState::Copying);
+    // The copy holds; what comes without the column now is not made up for.
+    feed.without_sum(400);
+    assert_eq!(feed.state(NOTES), TableState::Error);
+}
+
+#[test]
+fn a_copy_before_rows_without_a_generated_column_does_not_count() {
+    let mut feed = sums();
+    feed.without_sum(200);
+    assert!(!feed.intake.whole_since(NOTES, Lsn::new(200)));
+    assert!(feed.intake.whole_since(NOTES, Lsn::new(201)), "a later one");
+    feed.without_sum(300);
+    assert_eq!(feed.state(NOTES), TableState::Error);
+}
+
+#[test]
+fn a_streaming_table_must_get_its_generated_columns() {
+    let mut table = fed_table(NOTES, "sums", ReplicaIdentity::Default, &SUM_COLUMNS);
+    table.generated = vec!["twice".to_owned()];
+    let mut feed = Feed::of(vec![table]);
+    feed.without_sum(100);
+    assert_eq!(feed.state(NOTES), TableState::Error);
 }
 
 #[test]

@@ -12,8 +12,6 @@ use crate::error::FeederErrorKind;
 
 /// The first server version with column lists and row filters in publications.
 pub(super) const LISTS_SINCE: u32 = 15;
-/// The first one that counts generated columns as part of a replica identity, and as unpublished.
-const GENERATED_COUNT_SINCE: u32 = 18;
 
 /// The view's key (rule 10), and whether the server would refuse updates of the table if they were published
 /// (rule 12).
@@ -98,13 +96,23 @@ impl TablePlan {
             );
             findings.push(finding.with_sql(self.identity_sql("FULL")));
         }
-        let generated = self.info.columns.iter().find(|column| {
-            column.generated != Generated::No && self.shape.key.contains(&column.name)
-        });
-        if let Some(column) = generated {
+        if self.lists_stored() && excluded.is_empty() && whole_row {
+            let finding = failed(
+                format!(
+                    "{table} has REPLICA IDENTITY FULL and is published with a column list: its updates would fail at the source"
+                ),
+                "publish it without a column list, with publish_generated_columns = stored"
+                    .to_owned(),
+            );
+            findings.push(self.with_default_identity(finding));
+        }
+        let unpublished = self
+            .stored_columns()
+            .find(|name| !self.stored.contain(name) && self.shape.key.contains(name));
+        if let Some(name) = unpublished {
             findings.push(failed(
-                format!("{table}: column {:?} is generated, so that it is not published, and part of the replica identity", column.name),
-                "give it another replica identity, or leave it out with enabled = false".to_owned(),
+                format!("{table}: column {name:?} is generated, is not published, and is part of the replica identity"),
+                "give it another replica identity, leave it out with enabled = false, or publish it: on Postgres 18, with publish_generated_columns = stored".to_owned(),
             ));
         }
         findings
@@ -144,19 +152,15 @@ impl TablePlan {
                 "take it out, or upgrade the source",
             ));
         }
-        let full = self
-            .identities()
-            .any(|identity| identity == ReplicaIdentity::Full);
-        if self.keyless || !full {
+        if !self.whole_row_identity() {
             return findings;
         }
+        // There are none before Postgres 18.
         let mut columns = self.info.columns.iter();
-        if let Some(column) = columns.find(|column| column.generated != Generated::No)
-            && major >= GENERATED_COUNT_SINCE
-        {
+        if let Some(column) = columns.find(|column| column.generated == Generated::Virtual) {
             let finding = failed(
                 format!(
-                    "{table} has REPLICA IDENTITY FULL and the generated column {:?}, which is not published: its updates would fail at the source",
+                    "{table} has REPLICA IDENTITY FULL and the virtual generated column {:?}, which cannot be published: its updates would fail at the source",
                     column.name
                 ),
                 "give it a primary key and REPLICA IDENTITY DEFAULT, or leave it out with enabled = false",
@@ -173,8 +177,16 @@ impl TablePlan {
         findings
     }
 
+    /// Whether a change of a row needs all its columns published.
+    pub(crate) fn whole_row_identity(&self) -> bool {
+        !self.keyless
+            && self
+                .identities()
+                .any(|identity| identity == ReplicaIdentity::Full)
+    }
+
     /// Proposes the primary key as identity, if there is one.
-    fn with_default_identity(&self, finding: Finding) -> Finding {
+    pub(crate) fn with_default_identity(&self, finding: Finding) -> Finding {
         match &self.info.primary_key {
             Some(key) if !key.deferrable => finding.with_sql(self.identity_sql("DEFAULT")),
             _ => finding,

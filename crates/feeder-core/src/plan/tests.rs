@@ -39,7 +39,12 @@ fn plan(info: TableInfo) -> TablePlan {
 fn plan_with(info: TableInfo, set: impl FnOnce(&mut Selection)) -> TablePlan {
     let mut selection = selection("orders");
     set(&mut selection);
-    TablePlan::new(&testing::config(&[]), selection, info, &Types::default())
+    plan_on(info, StoredColumns::Unpublished, selection)
+}
+
+fn plan_on(info: TableInfo, stored: StoredColumns, selection: Selection) -> TablePlan {
+    let config = testing::config(&[]);
+    TablePlan::new(&config, selection, info, &Types::default(), stored)
 }
 
 fn orders() -> TableInfo {
@@ -157,8 +162,8 @@ fn the_identity_of_each_partition_counts() {
     }
 }
 
-#[test]
-fn generated_and_excluded_columns_are_left_out_of_everything() {
+/// Orders with a stored, a virtual and two ordinary columns more.
+fn computed() -> TableInfo {
     let mut info = orders();
     for (attnum, name, generated) in [
         (3, "stored", Generated::Stored),
@@ -172,10 +177,69 @@ fn generated_and_excluded_columns_are_left_out_of_everything() {
         column.generated = generated;
         info.columns.push(column);
     }
-    let names = |plan: &TablePlan| -> Vec<String> {
-        let columns = plan.shape.columns.iter();
-        columns.map(|column| column.name.clone()).collect()
+    info
+}
+
+fn names(plan: &TablePlan) -> Vec<String> {
+    let columns = plan.shape.columns.iter();
+    columns.map(|column| column.name.clone()).collect()
+}
+
+#[test]
+fn stored_generated_columns_are_fed_where_they_are_published() {
+    let listed = |names: &[&str]| {
+        StoredColumns::Listed(names.iter().map(|name| (*name).to_owned()).collect())
     };
+    let fed = plan_on(computed(), StoredColumns::Published, selection("orders"));
+    assert_eq!(names(&fed), ["id", "body", "stored", "secret", "last"]);
+    assert_eq!(fed.published().columns, None);
+    let excluding = |name: &str, stored| {
+        let mut selection = selection("orders");
+        selection.exclude_columns = vec![name.to_owned()];
+        plan_on(computed(), stored, selection)
+    };
+    let without = excluding("stored", StoredColumns::Published);
+    assert_eq!(names(&without), ["id", "body", "secret", "last"]);
+    assert_eq!(
+        without.published().columns.unwrap(),
+        ["id", "body", "secret", "last"]
+    );
+    let secret = excluding("secret", StoredColumns::Published);
+    assert_eq!(
+        secret.published().columns.unwrap(),
+        ["id", "body", "stored", "last"]
+    );
+    assert!(findings(&without).is_empty() && findings(&secret).is_empty());
+
+    // A list of somebody else's is the only other way to publish them.
+    let all = ["id", "body", "stored", "secret", "last"];
+    let list = plan_on(computed(), listed(&all), selection("orders"));
+    assert_eq!(names(&list), all);
+    assert_eq!(list.published().columns.unwrap(), all);
+    let short = plan_on(computed(), listed(&["id"]), selection("orders"));
+    assert_eq!(names(&short), ["id", "body", "secret", "last"]);
+    assert_eq!(short.published().columns, None, "so that it differs");
+    let mut full = computed();
+    full.replica_identity = ReplicaIdentity::Full;
+    let full = plan_on(full, listed(&all), selection("orders"));
+    assert!(finding(&full).message.contains("column list"));
+}
+
+#[test]
+fn what_was_copied_without_a_generated_column_ignores_it() {
+    let before = plan(computed());
+    let now = plan_on(computed(), StoredColumns::Published, selection("orders"));
+    assert_eq!(now.ignored(&before.shape), ["stored"]);
+    assert_eq!(now.unfed(&before.shape), ["stored"]);
+    assert!(now.ignored(&now.shape).is_empty() && now.unfed(&now.shape).is_empty());
+    // Somebody else may publish them while the feeder runs.
+    assert_eq!(before.ignored(&before.shape), ["stored"]);
+    assert!(before.unfed(&before.shape).is_empty());
+}
+
+#[test]
+fn unpublished_generated_and_excluded_columns_are_left_out_of_everything() {
+    let info = computed();
     let all = plan(info.clone());
     assert_eq!(names(&all), ["id", "body", "secret", "last"]);
     assert_eq!(
@@ -442,14 +506,20 @@ fn the_servers_version_decides_about_lists_and_generated_columns() {
 
     let mut generated = orders();
     column(&mut generated, 1).generated = Generated::Stored;
-    assert!(messages(&plan(generated.clone()), 18).is_empty());
     generated.replica_identity = ReplicaIdentity::Full;
     assert!(messages(&plan(generated.clone()), 17).is_empty());
+    let published = plan_on(
+        generated.clone(),
+        StoredColumns::Published,
+        selection("orders"),
+    );
+    assert!(messages(&published, 18).is_empty());
+    column(&mut generated, 1).generated = Generated::Virtual;
     let [found] = plan(generated.clone())
         .publishing_findings(18)
         .try_into()
         .unwrap();
-    assert!(found.message.contains("generated column \"body\""));
+    assert!(found.message.contains("virtual generated column \"body\""));
     assert_eq!(
         found.sql.as_deref(),
         Some("ALTER TABLE \"public\".\"orders\" REPLICA IDENTITY DEFAULT;")
@@ -460,9 +530,11 @@ fn the_servers_version_decides_about_lists_and_generated_columns() {
 }
 
 #[test]
-fn a_key_that_is_generated_is_refused() {
+fn a_key_that_is_generated_and_not_published_is_refused() {
     let mut info = orders();
     column(&mut info, 0).generated = Generated::Stored;
+    let published = plan_on(info.clone(), StoredColumns::Published, selection("orders"));
+    assert!(findings(&published).is_empty());
     assert!(
         finding(&plan(info))
             .message

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_source::publication::PublicationTable;
-use cdc_source::{Publication, PublishedTable, TableKind, quote_ident};
+use cdc_source::tables::Generated;
+use cdc_source::{ColumnInfo, Publication, PublishedTable, TableKind, quote_ident};
 
 use super::row_filter::Entry;
 use crate::check::Finding;
@@ -22,6 +23,8 @@ pub(super) struct Given<'a> {
     /// The names of the publication of all changes and of that of inserts and truncates.
     main: String,
     insert_only: String,
+    /// The server can publish generated columns, and counts them as part of a full replica identity.
+    generated: bool,
 }
 
 impl<'a> Given<'a> {
@@ -30,6 +33,7 @@ impl<'a> Given<'a> {
         found: &'a [Publication],
         filtered: BTreeSet<Entry>,
         create: BTreeMap<String, String>,
+        generated: bool,
     ) -> Result<Self, FeederError> {
         Ok(Self {
             found,
@@ -37,6 +41,7 @@ impl<'a> Given<'a> {
             create,
             main: config.source.publication.as_str().to_owned(),
             insert_only: super::insert_only_name(config)?.as_str().to_owned(),
+            generated,
         })
     }
 
@@ -55,6 +60,7 @@ impl<'a> Given<'a> {
             for publication in self.found.iter().filter(|given| covers(given, plan)) {
                 findings.extend(self.entry(publication, plan));
             }
+            findings.extend(self.divided(plan));
         }
         for publication in self.found {
             if let Some(changes) = needed.get(publication.name.as_str()) {
@@ -106,6 +112,31 @@ impl<'a> Given<'a> {
             Some(sql) => finding.with_sql(sql),
             None => finding,
         }
+    }
+
+    /// The server ends the stream when publications do not agree about the generated columns of a table.
+    fn divided(&self, plan: &TablePlan) -> Option<Finding> {
+        let generated = |column: &ColumnInfo| column.generated != Generated::No;
+        if !plan.info.columns.iter().any(generated) {
+            return None;
+        }
+        let unlisted = |given: &&Publication| {
+            covers(given, plan) && listed(given, plan).is_none_or(|table| table.columns.is_none())
+        };
+        let mut given = self.found.iter().filter(unlisted);
+        let first = given.next()?;
+        let other = given.find(|other| other.generated != first.generated)?;
+        let (silent, sending) = if first.generated {
+            (other, first)
+        } else {
+            (first, other)
+        };
+        let (silent, sending) = (silent.name.as_str(), sending.name.as_str());
+        let message = format!(
+            "publication {sending} publishes the generated columns of {}, and publication {silent} does not: the server refuses to send it through both",
+            plan.source()
+        );
+        Some(failed(silent, message).with_sql(publish_generated(silent)))
     }
 
     /// Whether a table stands in a publication as it is configured.
@@ -163,6 +194,18 @@ impl<'a> Given<'a> {
                 quote_ident(name)
             )));
         }
+        if columns.is_none()
+            && !publication.generated
+            && self.generated
+            && publication.update
+            && plan.whole_row_identity()
+            && let Some(column) = plan.stored_columns().next()
+        {
+            let message = format!(
+                "{table} has REPLICA IDENTITY FULL and the generated column {column:?}, which publication {name} does not publish: its updates fail at the source"
+            );
+            findings.push(failed(name, message).with_sql(publish_generated(name)));
+        }
         if plan.keyless && (publication.update || publication.delete) {
             findings.push(Finding::warning(
                 &format!("publication {name}"),
@@ -181,6 +224,13 @@ fn failed(publication: &str, message: String) -> Finding {
         message,
         "ask its owner to change it; duckfeeder does not, since manage_publication = false"
             .to_owned(),
+    )
+}
+
+fn publish_generated(publication: &str) -> String {
+    format!(
+        "ALTER PUBLICATION {} SET (publish_generated_columns = stored);",
+        quote_ident(publication)
     )
 }
 

@@ -29,6 +29,7 @@ fn publication(name: &str, tables: Vec<PublicationTable>) -> Publication {
         delete: true,
         truncate: true,
         via_root: true,
+        generated: false,
         tables,
         schemas: Vec::new(),
     }
@@ -39,7 +40,12 @@ fn shop() -> Publication {
 }
 
 fn seen(found: &[Publication]) -> Published {
-    let tables = [ORDERS, USERS].map(|oid| (oid, "public".to_owned()));
+    // Orders have a generated column.
+    let tables = [ORDERS, USERS].map(|oid| Covered {
+        oid,
+        schema: "public".to_owned(),
+        generated: oid == ORDERS,
+    });
     Published::of(found, &tables)
 }
 
@@ -72,6 +78,7 @@ fn what_covers_a_table_is_taken_down() {
                 rel_oid: Some(100),
                 columns: Some(vec!["id".to_owned()]),
                 row_filter: Some("(id > 0)".to_owned()),
+                generated: false,
             }
         )])
     );
@@ -129,6 +136,84 @@ fn every_flag_counts() {
         let (oids, reason) = after(flag);
         assert_eq!(oids, [ORDERS, USERS]);
         assert!(reason.contains("publishes other operations"), "{reason}");
+    }
+}
+
+#[test]
+fn generated_columns_that_are_not_sent_any_more_lose_the_tables_that_have_some() {
+    let sending = || Publication {
+        generated: true,
+        ..shop()
+    };
+    let (oids, reason) = lost(&[sending()], &[shop()]);
+    assert_eq!(oids, [ORDERS]);
+    assert!(reason.contains("generated columns any more"), "{reason}");
+    assert_eq!(lost(&[shop()], &[sending()]).0, [0_u32; 0], "they stay out");
+    // A column list says for itself.
+    let listed = |generated| {
+        let mut listed = shop();
+        listed.generated = generated;
+        listed.tables[0].columns = Some(vec!["id".to_owned()]);
+        listed
+    };
+    assert_eq!(lost(&[listed(true)], &[listed(false)]).0, [0_u32; 0]);
+}
+
+#[test]
+fn what_an_earlier_version_kept_is_read() {
+    let state = r#"{"oid":1,"all_tables":false,"insert":true,"update":true,"delete":true,"truncate":true,"via_root":true}"#;
+    let entry = r#"{"publication":"shop","rel_oid":100,"columns":null,"row_filter":null}"#;
+    let before = Published {
+        publications: BTreeMap::from([("shop".to_owned(), serde_json::from_str(state).unwrap())]),
+        tables: BTreeMap::from([(ORDERS, serde_json::from_str(entry).unwrap())]),
+    };
+    assert_eq!(before.lost(&seen(&[shop()])), []);
+    let altered = Publication {
+        generated: true,
+        ..shop()
+    };
+    assert_eq!(before.lost(&seen(&[altered])), []);
+}
+
+#[test]
+fn who_sends_generated_columns() {
+    use StoredColumns::{Listed, Published, Unpublished};
+    let mut config = crate::testing::config(&["public.*"]);
+    let info = table_info(ORDERS, "orders");
+    let silent = shop();
+    let sending = Publication {
+        generated: true,
+        ..shop()
+    };
+    let ask = |config: &FeederConfig, major, found: &[Publication]| {
+        stored_columns(config, major, found, &info)
+    };
+    assert_eq!(
+        ask(&config, 17, std::slice::from_ref(&sending)),
+        Unpublished
+    );
+    assert_eq!(ask(&config, 18, &[]), Published);
+    assert_eq!(
+        ask(&config, 18, std::slice::from_ref(&silent)),
+        Published,
+        "it is altered"
+    );
+    config.source.manage_publication = false;
+    assert_eq!(ask(&config, 17, &[]), Unpublished);
+    assert_eq!(ask(&config, 18, &[]), Published, "as is proposed");
+    assert_eq!(ask(&config, 18, std::slice::from_ref(&silent)), Unpublished);
+    assert_eq!(ask(&config, 18, std::slice::from_ref(&sending)), Published);
+    let mut without = sending.clone();
+    without.tables.clear();
+    let second = publication("shop_ins", vec![table(ORDERS, 101)]);
+    assert_eq!(ask(&config, 18, &[without.clone(), second]), Unpublished);
+    without.all_tables = true;
+    assert_eq!(ask(&config, 18, &[without]), Published);
+    for generated in [false, true] {
+        let mut listed = shop();
+        listed.generated = generated;
+        listed.tables[0].columns = Some(vec!["id".to_owned()]);
+        assert_eq!(ask(&config, 18, &[listed]), Listed(vec!["id".to_owned()]));
     }
 }
 
@@ -204,10 +289,11 @@ fn tables_without_an_identity_go_into_a_publication_of_their_own() {
             selection(name),
             info,
             &crate::types::Types::default(),
+            StoredColumns::Unpublished,
         )
     };
     let plans = [plan("keyed", true), plan("keyless", false)];
-    let wanted = wanted(&config, &plans).unwrap();
+    let wanted = wanted(&config, &plans, 17).unwrap();
     let names =
         |n: usize| -> Vec<&str> { wanted[n].tables.iter().map(|table| &*table.name).collect() };
     assert_eq!(wanted.len(), 2);
@@ -218,6 +304,9 @@ fn tables_without_an_identity_go_into_a_publication_of_their_own() {
     assert_eq!(wanted[1].actions, PublishActions::InsertTruncate);
     assert_eq!(names(1), ["keyless"]);
     assert!(wanted.iter().all(|publication| publication.via_root));
-    let keyed = super::wanted(&config, &plans[..1]).unwrap();
+    assert!(wanted.iter().all(|publication| !publication.generated));
+    let latest = super::wanted(&config, &plans, 18).unwrap();
+    assert!(latest.iter().all(|publication| publication.generated));
+    let keyed = super::wanted(&config, &plans[..1], 17).unwrap();
     assert_eq!(keyed.len(), 1, "an empty publication is not wanted");
 }

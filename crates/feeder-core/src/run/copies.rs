@@ -13,6 +13,7 @@ use crate::copy_round;
 use crate::epoch::{CopiedTable, Work};
 use crate::error::FeederError;
 use crate::file::UploadedFile;
+use crate::intake::FedTable;
 use crate::retry::Backoff;
 use crate::status::TableState;
 
@@ -88,14 +89,21 @@ impl Engine<'_> {
 
     fn commit_copy(&mut self, copy: FinishedCopy) -> Result<(), FeederError> {
         let incomplete = self.intake.incomplete();
+        let copying = |table: &mut FedTable| table.state == TableState::Copying;
+        // A table that failed in the meantime needs a copy that begins after the failure.
+        if !self.intake.table_mut(copy.source_oid).is_some_and(copying) {
+            return Ok(());
+        }
+        let whole = self.intake.whole_since(copy.source_oid, copy.point);
         let Some(table) = self.intake.table_mut(copy.source_oid) else {
             return Ok(());
         };
-        // A table that failed in the meantime needs a copy that begins after the failure.
-        if table.state != TableState::Copying {
+        let source = table.lake.source.clone();
+        if !whole {
+            tracing::warn!(table = %source, "changes came without a generated column; the table is copied again");
+            table.state = TableState::Pending;
             return Ok(());
         }
-        let source = table.lake.source.clone();
         let copied = CopiedTable {
             table: Arc::clone(&table.lake),
             point: copy.point,

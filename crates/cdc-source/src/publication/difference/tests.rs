@@ -17,6 +17,7 @@ fn wanted() -> WantedPublication {
         name: PublicationName::parse("feeder").unwrap(),
         actions: PublishActions::All,
         via_root: true,
+        generated: false,
         tables: vec![wanted_table("a"), wanted_table("b")],
     }
 }
@@ -43,6 +44,7 @@ fn found() -> Publication {
         delete: true,
         truncate: true,
         via_root: true,
+        generated: false,
         tables: vec![found_table("a", 10), found_table("b", 11)],
         schemas: Vec::new(),
     }
@@ -105,6 +107,14 @@ fn wanted_and_found() {
         (
             |_, found| found.via_root = false,
             &["publication \"feeder\" has publish_via_partition_root = false"],
+        ),
+        (
+            |wanted, _| wanted.generated = true,
+            &["publication \"feeder\" does not publish generated columns"],
+        ),
+        (
+            |_, found| found.generated = true,
+            &["publication \"feeder\" publishes generated columns"],
         ),
         (
             |wanted, found| {
@@ -202,6 +212,10 @@ fn before_and_now() {
                 "publication \"feeder\" publishes all tables in schema \"t\"",
                 "publication \"feeder\" no longer publishes schema \"s\"",
             ],
+        ),
+        (
+            |before, _| before.generated = true,
+            &["publication \"feeder\" does not publish generated columns"],
         ),
         (
             |before, now| (before.update, now.delete, now.via_root) = (false, false, false),
