@@ -3,14 +3,19 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use duckfeeder_tests::{Options, duckdb::literal, feeder::Config};
+use duckfeeder_tests::{Options, duckdb::literal, feeder::Config, tools::default_major};
 use serde_json::Value;
 
 use crate::rig::{CATALOG, PATIENCE, Rig, SOURCE, wait};
 
 /// Feeds `public.*`, one table of which has a rule of its own.
 fn with_rule(rule: &[&str]) -> Result<Rig> {
-    Rig::with(&Options::default(), |config| ruled(config, rule))
+    with_lists(|config| ruled(config, rule))
+}
+
+/// A rig on a server whose publications have column lists and row filters: Postgres 15 or later.
+fn with_lists(change: impl FnOnce(Config) -> Config) -> Result<Rig> {
+    Rig::with_major(default_major()?.max(15), &Options::default(), change)
 }
 
 fn ruled(config: Config, rule: &[&str]) -> Config {
@@ -383,7 +388,7 @@ fn partitions_without_an_identity_of_their_own_leave_the_applications_update_wor
 
 #[test]
 fn awkward_names_are_fed() -> Result<()> {
-    let rig = Rig::with(&Options::default(), |config| {
+    let rig = with_lists(|config| {
         let rule = [
             "source = 'public.\"dotted.name\"'",
             "where = '\"c.d\" <> 7'",
@@ -505,7 +510,7 @@ fn tables_without_a_key_need_no_main_publication() -> Result<()> {
 
 #[test]
 fn a_publication_with_other_columns_or_rows_is_refused() -> Result<()> {
-    let rig = Rig::with(&Options::default(), |config| {
+    let rig = with_lists(|config| {
         let config = config.line("source", "manage_publication = false");
         let rule = [
             "source = \"public.orders\"",
