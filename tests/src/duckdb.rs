@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
+    path::PathBuf,
     process::{ChildStdin, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -41,6 +42,7 @@ pub struct DuckDb {
     stderr: Receiver<String>,
     process: Supervised,
     statements: u64,
+    extensions: PathBuf,
 }
 
 impl DuckDb {
@@ -75,15 +77,24 @@ impl DuckDb {
             stderr,
             process,
             statements: 0,
+            extensions: tool.extensions.clone(),
         };
         for extension in ["postgres_scanner", "ducklake"] {
-            let file = tool
-                .extensions
-                .join(format!("{extension}.duckdb_extension"));
-            session.execute(&format!("load {}", literal(&file.display().to_string())))?;
+            session.load(extension)?;
         }
         session.execute("set TimeZone = 'UTC'")?;
         Ok(session)
+    }
+
+    /// Loads an extension beside those that every session has.
+    ///
+    /// # Errors
+    /// What DuckDB says about it.
+    pub fn load(&mut self, extension: &str) -> Result<()> {
+        let file = self
+            .extensions
+            .join(format!("{extension}.duckdb_extension"));
+        self.execute(&format!("load {}", literal(&file.display().to_string())))
     }
 
     /// Runs one statement for its effect.

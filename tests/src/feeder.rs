@@ -221,7 +221,20 @@ impl Setup {
     /// # Errors
     /// When the binary has not been built.
     pub fn command(&self, args: &[&str]) -> Result<Command> {
-        let mut command = Command::new(binary()?);
+        Ok(self.prepare(Command::new(binary()?), args))
+    }
+
+    /// The same, run by another program, whose command line begins with these words.
+    ///
+    /// # Errors
+    /// When the binary has not been built.
+    pub fn command_under(&self, program: &str, words: &[&str], args: &[&str]) -> Result<Command> {
+        let mut command = Command::new(program);
+        command.args(words).arg(binary()?);
+        Ok(self.prepare(command, args))
+    }
+
+    fn prepare(&self, mut command: Command, args: &[&str]) -> Command {
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("DUCKFEEDER_") || text.starts_with("PG") {
@@ -234,7 +247,7 @@ impl Setup {
             .env("DUCKFEEDER_CONFIG", self.config_file())
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null());
-        Ok(command)
+        command
     }
 
     /// Runs a command to its end.
@@ -288,9 +301,16 @@ impl Setup {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn_with(&self, args: &[&str]) -> Result<Feeder> {
+        self.spawn_command(self.command(args)?)
+    }
+
+    /// Starts a command of [`Setup::command`] that streams.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_command(&self, mut command: Command) -> Result<Feeder> {
         let log = self.log_file("log");
         let file = File::create(&log)?;
-        let mut command = self.command(args)?;
         command.stdout(file.try_clone()?).stderr(file);
         let process = Supervised::spawn(&mut command, Signal::Kill, None)?;
         Ok(Feeder { process, log })

@@ -19,6 +19,8 @@ pub struct Lake {
     pub libpq: String,
     /// The schema of the `ducklake_*` tables.
     pub metadata_schema: String,
+    /// Parameters of the secret by which DuckDB reads the bucket, when the files are in one.
+    pub bucket: Option<String>,
 }
 
 /// A snapshot of the lake that the feeder made.
@@ -46,6 +48,7 @@ impl Lake {
         Self {
             libpq: pg.libpq(SUPERUSER, database),
             metadata_schema: "public".to_owned(),
+            bucket: None,
         }
     }
 
@@ -56,11 +59,22 @@ impl Lake {
         self
     }
 
+    /// The same lake with its files in a bucket.
+    #[must_use]
+    pub fn with_bucket(mut self, secret: &str) -> Self {
+        self.bucket = Some(secret.to_owned());
+        self
+    }
+
     /// Attaches the lake to a session as [`ALIAS`].
     ///
     /// # Errors
     /// What DuckDB says about it.
     pub fn attach(&self, db: &mut DuckDb) -> Result<()> {
+        if let Some(secret) = &self.bucket {
+            db.load("httpfs")?;
+            db.execute(&format!("create or replace secret bucket ({secret})"))?;
+        }
         let target = literal(&format!("ducklake:postgres:{}", self.libpq));
         let schema = literal(&self.metadata_schema);
         db.execute(&format!(

@@ -6,6 +6,10 @@
 //!
 //! - [`tools`] gets the servers and programs onto the machine.
 //! - [`postgres`] runs a cluster, [`duckdb`] a DuckDB session, [`feeder`] the binary under test.
+//! - [`proxy`] makes the faults of an HTTP server.
+//! - [`s3`] runs an S3 server.
+//! - [`store`] is a home for a lake: a directory, or a bucket.
+//! - [`gcs_emulator`] runs an object store.
 //! - [`lake`] knows how to attach and inspect a lake, [`compare`] holds it against its source.
 //! - [`type_matrix`] has a column of every type, with values.
 //! - [`bank`] and [`shop`] are workloads: a bank whose balances must always add up, and a web shop.
@@ -15,17 +19,24 @@ pub mod bank;
 pub mod compare;
 pub mod duckdb;
 pub mod feeder;
+pub mod gcs_emulator;
 pub mod lake;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
+pub mod s3;
 pub mod shop;
+pub mod store;
 pub mod tools;
 pub mod type_matrix;
 
 pub use crate::{
     duckdb::DuckDb,
     feeder::Feeder,
+    gcs_emulator::GcsEmulator,
     lake::Lake,
     postgres::{Options, Postgres},
+    s3::S3Server,
+    store::{Store, StoreKind},
     tools::Tools,
 };

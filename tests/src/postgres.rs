@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use tempfile::TempDir;
 
@@ -33,6 +33,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The kernel takes 107 bytes for a socket's path, which ends in `/.s.PGSQL.<port>`.
 const MAX_SOCKET_FOLDER: usize = 90;
+
+/// Names the loopback port of a server that somebody else runs, to be used in place of clusters of our own.
+pub const SERVICE: &str = "DUCKFEEDER_TEST_PG_SERVICE";
 
 /// The superuser of every cluster; it connects without a password.
 pub const SUPERUSER: &str = "postgres";
@@ -52,6 +55,13 @@ pub struct Options {
 }
 
 impl Options {
+    fn is_ordinary(&self) -> bool {
+        self.hba.is_empty()
+            && self.settings.is_empty()
+            && self.files.is_empty()
+            && self.port.is_none()
+    }
+
     /// The same options with one setting more.
     #[must_use]
     pub fn setting(mut self, name: &str, value: &str) -> Self {
@@ -134,6 +144,9 @@ impl Postgres {
     /// # Errors
     /// When Postgres cannot be had or does not start.
     pub fn start(major: u32, options: &Options) -> Result<Self> {
+        if let Some(port) = env::var_os(SERVICE) {
+            return Self::service(&port.to_string_lossy(), major, options);
+        }
         let tools = Tools::locate()?;
         let own = tempfile::Builder::new()
             .prefix("df-pg-")
@@ -142,6 +155,55 @@ impl Postgres {
         let mut cluster = Self::prepare(&tools, major, &home, options)?;
         cluster.own = Some(own);
         cluster.launch()?;
+        Ok(cluster)
+    }
+
+    /// A cluster that somebody else runs, emptied of what tests left in it. It is shared, so one test at a time.
+    fn service(port: &str, major: u32, options: &Options) -> Result<Self> {
+        ensure!(
+            options.is_ordinary(),
+            "the server of {SERVICE} has settings of its own, which this test needs to be others"
+        );
+        let mut cluster = Self {
+            bin: PathBuf::new(),
+            version: String::new(),
+            home: PathBuf::new(),
+            port: port
+                .parse()
+                .with_context(|| format!("{SERVICE} is {port:?}, not a port"))?,
+            options: options.clone(),
+            account: None,
+            server: None,
+            own: None,
+        };
+        let version = cluster.scalar("postgres", "select current_setting('server_version')")?;
+        cluster.version = version.unwrap_or_default();
+        ensure!(
+            cluster.major() == major,
+            "the server of {SERVICE} is Postgres {}, not {major}",
+            cluster.version
+        );
+        wait_until("no slot is in use any more", PATIENCE, || {
+            let active = cluster.sql(
+                "postgres",
+                "select 1 from pg_replication_slots where active",
+            )?;
+            Ok(active.is_empty().then_some(()))
+        })?;
+        cluster.sql(
+            "postgres",
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots",
+        )?;
+        let old = cluster.sql(
+            "postgres",
+            "select datname::text from pg_database where not datistemplate and datname <> 'postgres'",
+        )?;
+        for name in old.into_iter().flatten().flatten() {
+            cluster.sql(
+                "postgres",
+                &format!("drop database \"{name}\" with (force)"),
+            )?;
+        }
         Ok(cluster)
     }
 
@@ -454,7 +516,7 @@ pub fn query(client: &mut Client, sql: &str) -> Result<Vec<Vec<Option<String>>>>
 }
 
 /// A port on loopback that nobody listened on a moment ago.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

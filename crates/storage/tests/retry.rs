@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use storage::testing::{Capabilities, Fault, FaultStorage, conformance};
+use storage::testing::{Fault, FaultStorage};
 use storage::{
     LocalStorage, MultipartUpload, ObjectPath, Operation, RetryPolicy, RetryStorage, Storage,
     StorageError, StorageErrorKind,
@@ -64,7 +64,7 @@ fn answer_lost() -> Fault {
     Fault::answer_lost(StorageErrorKind::Timeout)
 }
 
-const ALL: [Operation; 9] = [
+const ALL: [Operation; 11] = [
     Operation::Put,
     Operation::StartMultipart,
     Operation::PutPart,
@@ -74,6 +74,8 @@ const ALL: [Operation; 9] = [
     Operation::Head,
     Operation::List,
     Operation::Delete,
+    Operation::ListUploads,
+    Operation::AbortUpload,
 ];
 
 /// Runs one operation of each kind, on an object and an upload that are there for it.
@@ -104,46 +106,54 @@ async fn run(setup: &Setup, operation: Operation) -> Result<(), StorageError> {
         Operation::Head => store.head(&object).await.map(|_| ()),
         Operation::List => store.list(None, None).await.map(|_| ()),
         Operation::Delete => store.delete(&object).await,
+        Operation::ListUploads => store.list_uploads(None, None).await.map(|_| ()),
+        Operation::AbortUpload => {
+            let open = setup.local.list_uploads(None, None).await?;
+            store.abort_upload(open.uploads.first().unwrap()).await
+        }
         operation => panic!("{operation} is no operation of a store"),
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conforms_over_a_local_store() {
+#[tokio::test(start_paused = true)]
+async fn of_a_batch_only_what_failed_for_a_passing_reason_is_tried_again() {
     let setup = setup();
-    let store = RetryStorage::new(Arc::new(setup.local.clone()), RetryPolicy::default());
-    conformance(&store, &Capabilities::file_system()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn faults_without_a_script_conform() {
-    conformance(&setup().faults, &Capabilities::file_system()).await;
-}
-
-/// In real time: the suite reads while a write waits, so a paused clock would never move.
-async fn conforms_with_each_path_failing_at_first(fault: Fault) {
-    let Setup {
-        faults, _directory, ..
-    } = setup();
-    for operation in ALL {
-        faults.inject_on_each_path(operation, ATTEMPTS - 1, fault.clone());
+    let paths: Vec<_> = ["a", "b"].map(path).to_vec();
+    for path in &paths {
+        setup.local.put(path, "x".into()).await.unwrap();
     }
-    let policy = RetryPolicy {
-        base: Duration::from_millis(1),
-        ..policy()
-    };
-    let store = RetryStorage::new(Arc::new(faults), policy);
-    conformance(&store, &Capabilities::file_system()).await;
-}
+    setup
+        .faults
+        .inject(Operation::Delete, ATTEMPTS - 1, refused());
+    for result in setup.store.delete_all(&paths).await {
+        result.unwrap();
+    }
+    assert_eq!(setup.faults.calls(Operation::Delete), u64::from(ATTEMPTS));
+    assert!(
+        setup
+            .local
+            .list(None, None)
+            .await
+            .unwrap()
+            .objects
+            .is_empty()
+    );
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conforms_when_the_first_calls_on_each_path_are_refused() {
-    conforms_with_each_path_failing_at_first(refused()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn conforms_when_the_first_answers_on_each_path_are_lost() {
-    conforms_with_each_path_failing_at_first(answer_lost()).await;
+    setup.faults.inject(Operation::Delete, ATTEMPTS, refused());
+    let results = setup.store.delete_all(&paths).await;
+    assert_eq!(results.len(), 2);
+    for result in results {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), StorageErrorKind::Unavailable, "{error}");
+    }
+    let denied = Fault::refused(StorageErrorKind::PermissionDenied);
+    setup.faults.inject(Operation::Delete, 1, denied);
+    for result in setup.store.delete_all(&paths).await {
+        assert_eq!(
+            result.unwrap_err().kind(),
+            StorageErrorKind::PermissionDenied
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

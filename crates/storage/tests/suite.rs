@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use storage::testing::conformance::*;
 use storage::{
-    ListPage, LocalStorage, MultipartUpload, ObjectMeta, ObjectPath, Operation, PageToken,
-    PutPayload, Storage, StorageError, StorageErrorKind,
+    ListPage, LocalStorage, MultipartUpload, ObjectMeta, ObjectPath, OpenUpload, Operation,
+    PageToken, PutPayload, Storage, StorageError, StorageErrorKind, UploadPage,
 };
 
 /// One way to break the contract.
@@ -47,9 +47,13 @@ enum Flaw {
     UrlHasNoSlash,
     PutsRace,
     CompletesRace,
+    BatchIsCut,
+    UploadsAreHidden,
+    UploadsOfAllAreListed,
+    UploadsStay,
 }
 
-const FLAWS: [Flaw; 24] = [
+const FLAWS: [Flaw; 28] = [
     Flaw::PutOverwrites,
     Flaw::PutShowsAPart,
     Flaw::PutDropsEmptyObjects,
@@ -74,6 +78,10 @@ const FLAWS: [Flaw; 24] = [
     Flaw::UrlHasNoSlash,
     Flaw::PutsRace,
     Flaw::CompletesRace,
+    Flaw::BatchIsCut,
+    Flaw::UploadsAreHidden,
+    Flaw::UploadsOfAllAreListed,
+    Flaw::UploadsStay,
 ];
 
 #[derive(Debug, Clone)]
@@ -241,6 +249,39 @@ impl Storage for Flawed {
         self.inner.delete(path).await
     }
 
+    async fn delete_all(&self, paths: &[ObjectPath]) -> Vec<Result<(), StorageError>> {
+        let mut results = Vec::new();
+        for path in paths {
+            let skipped = self.has(Flaw::BatchIsCut) && results.len() >= 1_000;
+            results.push(if skipped {
+                Ok(())
+            } else {
+                self.delete(path).await
+            });
+        }
+        results
+    }
+
+    async fn list_uploads(
+        &self,
+        prefix: Option<&ObjectPath>,
+        token: Option<&PageToken>,
+    ) -> Result<UploadPage, StorageError> {
+        let prefix = prefix.filter(|_| !self.has(Flaw::UploadsOfAllAreListed));
+        let mut page = self.inner.list_uploads(prefix, token).await?;
+        if self.has(Flaw::UploadsAreHidden) {
+            page.uploads.clear();
+        }
+        Ok(page)
+    }
+
+    async fn abort_upload(&self, upload: &OpenUpload) -> Result<(), StorageError> {
+        if self.has(Flaw::UploadsStay) {
+            return Ok(());
+        }
+        self.inner.abort_upload(upload).await
+    }
+
     fn url(&self) -> String {
         let url = self.inner.url();
         if self.has(Flaw::UrlHasNoSlash) {
@@ -317,8 +358,16 @@ async fn check(store: &Flawed) {
         Flaw::DeleteOfNothingFails | Flaw::DeleteDoesNothing => deletes_are_idempotent(store).await,
         Flaw::PlusBecomesSpace | Flaw::CaseIsIgnored => awkward_names_are_kept(store).await,
         Flaw::UrlHasNoSlash => url_is_a_root(store).await,
-        Flaw::PutsRace => racing_puts_have_one_winner(store).await,
-        Flaw::CompletesRace => racing_completes_have_one_winner(store).await,
+        Flaw::PutsRace => {
+            racing_puts_have_one_winner(store, &Capabilities::file_system()).await;
+        }
+        Flaw::CompletesRace => {
+            racing_completes_have_one_winner(store, &Capabilities::file_system()).await;
+        }
+        Flaw::BatchIsCut => batches_are_deleted(store).await,
+        Flaw::UploadsAreHidden | Flaw::UploadsOfAllAreListed | Flaw::UploadsStay => {
+            open_uploads_are_listed_and_aborted(store, &Capabilities::file_system()).await;
+        }
     }
 }
 

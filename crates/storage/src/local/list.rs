@@ -11,13 +11,22 @@ use crate::{
     ListPage, ObjectMeta, ObjectPath, Operation, PageToken, StorageError, StorageErrorKind,
 };
 
-/// One page of at most `limit` objects below `prefix`, after the path that `token` holds. In the order of bytes of
+/// Which files a listing is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Files {
+    Objects,
+    /// Those of uploads that go on or were left behind.
+    Temporary,
+}
+
+/// One page of at most `limit` files below `prefix`, after the path that `token` holds. In the order of bytes of
 /// the whole path, so that a token says all there is to know about the pages before it.
 ///
-/// Holds the names of one directory per level in memory at a time. Skips temporary files, links, anything that is
-/// neither file nor directory, and names that are no object paths, which this store cannot have made.
+/// Holds the names of one directory per level in memory at a time. Skips the files of the other kind, links, anything
+/// that is neither file nor directory, and names that are no object paths, which this store cannot have made.
 pub(super) fn list_page(
     root: &Root,
+    files: Files,
     prefix: Option<&ObjectPath>,
     token: Option<&PageToken>,
     limit: usize,
@@ -33,7 +42,9 @@ pub(super) fn list_page(
     let mut page = ListPage::default();
     let mut levels = Vec::new();
     if let Some((directory, prefix)) = start {
-        levels.push(Level::read(directory, &prefix, after).map_err(|error| failed(shown, error))?);
+        levels.push(
+            Level::read(directory, files, &prefix, after).map_err(|error| failed(shown, error))?,
+        );
     }
     if !root.path().is_dir() {
         return Err(root.missing(Operation::List, shown));
@@ -45,7 +56,7 @@ pub(super) fn list_page(
         };
         let file = level.directory.join(&entry.name);
         if entry.is_directory {
-            match Level::read(file, &entry.path, after) {
+            match Level::read(file, files, &entry.path, after) {
                 Ok(below) => levels.push(below),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(shown, error)),
@@ -100,9 +111,14 @@ struct Entry {
 
 impl Level {
     /// Reads `directory`, whose entries' paths begin with `prefix`, without what lies at or before `after`.
-    fn read(directory: PathBuf, prefix: &str, after: Option<&str>) -> io::Result<Self> {
+    fn read(
+        directory: PathBuf,
+        files: Files,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> io::Result<Self> {
         let mut entries = Vec::new();
-        for entry in read_directory(&directory)? {
+        for entry in read_directory(&directory, files)? {
             let (name, is_directory) = entry?;
             let path = if is_directory {
                 format!("{prefix}{name}/")
@@ -125,11 +141,12 @@ impl Level {
     }
 }
 
-/// Names of the objects and directories in `directory`, and whether each is a directory.
+/// Names of the `files` and directories in `directory`, and whether each is a directory.
 fn read_directory(
     directory: &Path,
+    files: Files,
 ) -> io::Result<impl Iterator<Item = io::Result<(String, bool)>>> {
-    Ok(fs::read_dir(directory)?.filter_map(|entry| {
+    Ok(fs::read_dir(directory)?.filter_map(move |entry| {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => return Some(Err(error)),
@@ -139,7 +156,12 @@ fn read_directory(
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => return Some(Err(error)),
         };
-        if !kind.is_dir() && !kind.is_file() || is_temporary(&entry.file_name()) {
+        let is_temporary = is_temporary(&entry.file_name());
+        let wanted = match files {
+            Files::Objects => !is_temporary,
+            Files::Temporary => is_temporary || kind.is_dir(),
+        };
+        if !kind.is_dir() && !kind.is_file() || !wanted {
             return None;
         }
         let name = entry.file_name().into_string().ok()?;
@@ -172,7 +194,8 @@ mod tests {
         let mut pages = Vec::new();
         let mut token = None;
         loop {
-            let page = list_page(root, prefix.as_ref(), token.as_ref(), limit).unwrap();
+            let page =
+                list_page(root, Files::Objects, prefix.as_ref(), token.as_ref(), limit).unwrap();
             pages.push(
                 page.objects
                     .iter()
@@ -221,10 +244,10 @@ mod tests {
     #[test]
     fn a_page_that_goes_on_after_its_last_object_was_deleted_loses_nothing() {
         let (directory, root) = root();
-        let first = list_page(&root, None, None, 4).unwrap();
+        let first = list_page(&root, Files::Objects, None, None, 4).unwrap();
         assert_eq!(first.objects.last().unwrap().path.as_str(), "b/d.e");
         fs::remove_file(directory.path().join("b/d.e")).unwrap();
-        let rest = list_page(&root, None, first.next.as_ref(), 99).unwrap();
+        let rest = list_page(&root, Files::Objects, None, first.next.as_ref(), 99).unwrap();
         let rest: Vec<_> = rest
             .objects
             .iter()
@@ -255,12 +278,16 @@ mod tests {
         let (directory, root) = root();
         directory.close().unwrap();
         assert_eq!(
-            list_page(&root, None, None, 9).unwrap_err().kind(),
+            list_page(&root, Files::Objects, None, None, 9)
+                .unwrap_err()
+                .kind(),
             StorageErrorKind::Unavailable
         );
         let prefix = ObjectPath::parse("b").unwrap();
         assert_eq!(
-            list_page(&root, Some(&prefix), None, 9).unwrap_err().kind(),
+            list_page(&root, Files::Objects, Some(&prefix), None, 9)
+                .unwrap_err()
+                .kind(),
             StorageErrorKind::Unavailable
         );
     }

@@ -16,12 +16,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::error::io_error;
+use self::list::Files;
 use self::root::Root;
 use self::temp::TempFile;
 use self::upload::LocalUpload;
 use crate::{
-    ListPage, MultipartUpload, ObjectMeta, ObjectPath, Operation, PageToken, PutPayload, Storage,
-    StorageError, StorageErrorKind,
+    ListPage, MultipartUpload, ObjectMeta, ObjectPath, OpenUpload, Operation, PageToken,
+    PutPayload, Storage, StorageError, StorageErrorKind, UploadPage,
 };
 
 /// Each page reads the directories on its way again, so pages are larger than those of the object stores.
@@ -31,7 +32,8 @@ const PAGE_SIZE: usize = 10_000;
 ///
 /// An object is written to a temporary file beside its place, `.<uuid>.tmp`, synced, and then linked to its name,
 /// which fails if the name is taken; file and directories are on disk when the call returns. A process that is
-/// killed can leave a temporary file, which no listing shows and no reader mistakes for an object.
+/// killed can leave a temporary file, which no reader mistakes for an object;
+/// [`list_uploads`](Storage::list_uploads) finds it.
 ///
 /// Files are made with mode 0644 and directories with 0755, whatever the umask, because DuckDB may run as another
 /// user; to keep others out, narrow the mode of the root. Names differ from those of object stores in two points:
@@ -142,13 +144,61 @@ impl Storage for LocalStorage {
         let shown = prefix.map_or(self.root.url(), ObjectPath::as_str);
         let (root, prefix, token) = (self.root.clone(), prefix.cloned(), token.cloned());
         blocking(Operation::List, shown, move || {
-            list::list_page(&root, prefix.as_ref(), token.as_ref(), PAGE_SIZE)
+            list::list_page(
+                &root,
+                Files::Objects,
+                prefix.as_ref(),
+                token.as_ref(),
+                PAGE_SIZE,
+            )
         })
         .await
     }
 
     async fn delete(&self, path: &ObjectPath) -> Result<(), StorageError> {
         self.run(Operation::Delete, path, Root::remove).await
+    }
+
+    async fn delete_all(&self, paths: &[ObjectPath]) -> Vec<Result<(), StorageError>> {
+        let mut results = Vec::with_capacity(paths.len());
+        for path in paths {
+            results.push(self.delete(path).await);
+        }
+        results
+    }
+
+    /// The temporary files, by the time of their last write.
+    async fn list_uploads(
+        &self,
+        prefix: Option<&ObjectPath>,
+        token: Option<&PageToken>,
+    ) -> Result<UploadPage, StorageError> {
+        let shown = prefix.map_or(self.root.url(), ObjectPath::as_str);
+        let (root, prefix, token) = (self.root.clone(), prefix.cloned(), token.cloned());
+        let page = blocking(Operation::ListUploads, shown, move || {
+            list::list_page(
+                &root,
+                Files::Temporary,
+                prefix.as_ref(),
+                token.as_ref(),
+                PAGE_SIZE,
+            )
+        })
+        .await?;
+        let uploads = page.objects.into_iter().map(|file| OpenUpload {
+            path: file.path,
+            id: String::new(),
+            started: file.last_modified,
+        });
+        Ok(UploadPage {
+            uploads: uploads.collect(),
+            next: page.next,
+        })
+    }
+
+    async fn abort_upload(&self, upload: &OpenUpload) -> Result<(), StorageError> {
+        self.run(Operation::AbortUpload, &upload.path, Root::remove_temporary)
+            .await
     }
 
     fn url(&self) -> String {

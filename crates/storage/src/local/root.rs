@@ -169,6 +169,33 @@ impl Root {
         file.parent().map_or(Ok(()), sync_directory).map_err(failed)
     }
 
+    /// Removes a temporary file; `Ok` if it is gone.
+    pub(super) fn remove_temporary(&self, path: &ObjectPath) -> Result<(), StorageError> {
+        let (directory, name) = match path.as_str().rsplit_once('/') {
+            Some((directory, name)) => {
+                let directory = ObjectPath::parse(directory)?;
+                (self.directory(&directory)?, name)
+            }
+            None => (Some(self.path.to_path_buf()), path.as_str()),
+        };
+        if !is_temporary(OsStr::new(name)) {
+            let kind = StorageErrorKind::InvalidPath;
+            return Err(
+                StorageError::new(kind, Operation::AbortUpload, path.as_str())
+                    .with_detail("this is no upload of this store"),
+            );
+        }
+        let Some(directory) = directory else {
+            return Ok(());
+        };
+        match fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error(Operation::AbortUpload, path.as_str(), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The error for what is not there: the object, or the whole store. The two must not be mixed up, or an
     /// unmounted volume would look like an empty lake.
     pub(super) fn missing(&self, operation: Operation, path: &str) -> StorageError {

@@ -13,8 +13,8 @@ use tracing::info;
 use self::policy::Attempts;
 pub use self::policy::RetryPolicy;
 use crate::{
-    ListPage, MultipartUpload, ObjectMeta, ObjectPath, Operation, PageToken, PutPayload, Storage,
-    StorageError, StorageErrorKind,
+    ListPage, MultipartUpload, ObjectMeta, ObjectPath, OpenUpload, Operation, PageToken,
+    PutPayload, Storage, StorageError, StorageErrorKind, UploadPage,
 };
 
 /// Wraps a store and repeats operations that fail with a transient error, a bounded number of times. Each repetition
@@ -149,6 +149,64 @@ impl Storage for RetryStorage {
         let mut attempts = self.attempts(Operation::Delete, path);
         loop {
             match self.inner.delete(path).await {
+                Ok(()) => return Ok(()),
+                Err(error) => attempts.failed(error).await?,
+            }
+        }
+    }
+
+    async fn delete_all(&self, paths: &[ObjectPath]) -> Vec<Result<(), StorageError>> {
+        let mut results = self.inner.delete_all(paths).await;
+        let mut attempts = Attempts::new(&self.policy, Operation::Delete, "");
+        loop {
+            let failed: Vec<usize> = (0..results.len())
+                .filter(|at| matches!(results.get(*at), Some(Err(error)) if error.is_transient()))
+                .collect();
+            let Some(first) = failed.first().copied() else {
+                return results;
+            };
+            let Some(slot) = results.get_mut(first) else {
+                return results;
+            };
+            // The first of them stands for all: they failed together, and wait together.
+            if let Err(error) = std::mem::replace(slot, Ok(()))
+                && let Err(error) = attempts.failed(error).await
+            {
+                *slot = Err(error);
+                return results;
+            }
+            let again: Vec<_> = failed
+                .iter()
+                .filter_map(|at| paths.get(*at).cloned())
+                .collect();
+            let repeated = self.inner.delete_all(&again).await;
+            for (at, result) in failed.into_iter().zip(repeated) {
+                if let Some(slot) = results.get_mut(at) {
+                    *slot = result;
+                }
+            }
+        }
+    }
+
+    async fn list_uploads(
+        &self,
+        prefix: Option<&ObjectPath>,
+        token: Option<&PageToken>,
+    ) -> Result<UploadPage, StorageError> {
+        let path = prefix.map_or("", ObjectPath::as_str);
+        let mut attempts = Attempts::new(&self.policy, Operation::ListUploads, path);
+        loop {
+            match self.inner.list_uploads(prefix, token).await {
+                Ok(page) => return Ok(page),
+                Err(error) => attempts.failed(error).await?,
+            }
+        }
+    }
+
+    async fn abort_upload(&self, upload: &OpenUpload) -> Result<(), StorageError> {
+        let mut attempts = self.attempts(Operation::AbortUpload, &upload.path);
+        loop {
+            match self.inner.abort_upload(upload).await {
                 Ok(()) => return Ok(()),
                 Err(error) => attempts.failed(error).await?,
             }

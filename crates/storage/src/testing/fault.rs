@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::{
-    ListPage, MultipartUpload, ObjectMeta, ObjectPath, Operation, PageToken, PutPayload, Storage,
-    StorageError, StorageErrorKind,
+    ListPage, MultipartUpload, ObjectMeta, ObjectPath, OpenUpload, Operation, PageToken,
+    PutPayload, Storage, StorageError, StorageErrorKind, UploadPage,
 };
 
 /// One way of failing.
@@ -335,6 +335,40 @@ impl Storage for FaultStorage {
     async fn delete(&self, path: &ObjectPath) -> Result<(), StorageError> {
         let work = self.inner.delete(path);
         scripted(&self.script, Operation::Delete, path.as_str(), work).await
+    }
+
+    /// A fault strikes the whole call: nothing is deleted, or all answers are lost.
+    async fn delete_all(&self, paths: &[ObjectPath]) -> Vec<Result<(), StorageError>> {
+        let first = paths.first().map_or("", ObjectPath::as_str);
+        let work = async { Ok(self.inner.delete_all(paths).await) };
+        match scripted(&self.script, Operation::Delete, first, work).await {
+            Ok(results) => results,
+            Err(error) => {
+                let failed = |path: &ObjectPath| {
+                    Err(
+                        StorageError::new(error.kind(), Operation::Delete, path.as_str())
+                            .with_source("fault injected by a test"),
+                    )
+                };
+                paths.iter().map(failed).collect()
+            }
+        }
+    }
+
+    async fn list_uploads(
+        &self,
+        prefix: Option<&ObjectPath>,
+        token: Option<&PageToken>,
+    ) -> Result<UploadPage, StorageError> {
+        let path = prefix.map_or("", ObjectPath::as_str);
+        let work = self.inner.list_uploads(prefix, token);
+        scripted(&self.script, Operation::ListUploads, path, work).await
+    }
+
+    async fn abort_upload(&self, upload: &OpenUpload) -> Result<(), StorageError> {
+        let path = upload.path.as_str();
+        let work = self.inner.abort_upload(upload);
+        scripted(&self.script, Operation::AbortUpload, path, work).await
     }
 
     fn url(&self) -> String {

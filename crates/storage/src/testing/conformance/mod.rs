@@ -15,6 +15,8 @@ mod names;
 mod put;
 mod read;
 
+use std::pin::Pin;
+
 use bytes::Bytes;
 use tracing::info;
 use uuid::Uuid;
@@ -22,29 +24,36 @@ use uuid::Uuid;
 pub use self::list::{listing_is_complete, prefixes_are_directories};
 pub use self::multipart::{
     aborted_uploads_leave_nothing, complete_is_create_only, multipart_is_atomic,
-    parts_of_any_size_are_kept_in_order, racing_completes_have_one_winner,
+    open_uploads_are_listed_and_aborted, parts_of_any_size_are_kept_in_order,
+    racing_completes_have_one_winner,
 };
 pub use self::names::{awkward_names_are_kept, objects_beside_prefixes, url_is_a_root};
 pub use self::put::{
-    deletes_are_idempotent, put_is_atomic, put_is_create_only, puts_are_read_back,
-    racing_puts_have_one_winner,
+    batches_are_deleted, deletes_are_idempotent, put_is_atomic, put_is_create_only,
+    puts_are_read_back, racing_puts_have_one_winner,
 };
 pub use self::read::{missing_objects_are_not_found, ranges_are_cut_at_the_end};
 use crate::{ObjectMeta, ObjectPath, Storage, StorageError, StorageErrorKind};
 
 /// In what stores may differ within the contract. The default is what object stores do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Capabilities {
     /// `a` and `a/b` can both be objects. If not, whichever comes second is refused as
     /// [`InvalidPath`](StorageErrorKind::InvalidPath).
     pub objects_beside_prefixes: bool,
+    /// Uploads in parts that nobody ends can be listed. If not, the store has to forget them by itself.
+    pub lists_uploads: bool,
+    /// Of several writers of one path at the same moment exactly one succeeds. If not, that is not checked, and
+    /// writers need unique paths; a write that comes after another one is refused all the same.
+    pub atomic_create: bool,
 }
 
 impl Default for Capabilities {
     fn default() -> Self {
         Self {
             objects_beside_prefixes: true,
+            lists_uploads: true,
+            atomic_create: true,
         }
     }
 }
@@ -54,8 +63,64 @@ impl Capabilities {
     pub fn file_system() -> Self {
         Self {
             objects_beside_prefixes: false,
+            ..Self::default()
         }
     }
+}
+
+/// One check of the suite.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// The name of its function.
+    pub name: &'static str,
+    /// Runs it; the future panics when the store breaks the contract.
+    pub run: for<'a> fn(&'a dyn Storage, &'a Capabilities) -> Run<'a>,
+}
+
+/// A check on its way.
+pub type Run<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+macro_rules! cases {
+    ($($check:ident($($argument:ident),*);)*) => {
+        /// All checks, in the order in which [`conformance`] runs them.
+        pub const CASES: &[Case] = &[
+            $(Case {
+                name: stringify!($check),
+                run: |store, capabilities| {
+                    let _all_take_the_store = capabilities;
+                    cases!(@call $check store capabilities $($argument),*)
+                },
+            }),*
+        ];
+    };
+    (@call $check:ident $store:ident $capabilities:ident store) => {
+        Box::pin($check($store))
+    };
+    (@call $check:ident $store:ident $capabilities:ident store, capabilities) => {
+        Box::pin($check($store, $capabilities))
+    };
+}
+
+cases! {
+    url_is_a_root(store);
+    puts_are_read_back(store);
+    put_is_create_only(store);
+    racing_puts_have_one_winner(store, capabilities);
+    put_is_atomic(store);
+    parts_of_any_size_are_kept_in_order(store);
+    multipart_is_atomic(store);
+    aborted_uploads_leave_nothing(store);
+    complete_is_create_only(store);
+    racing_completes_have_one_winner(store, capabilities);
+    ranges_are_cut_at_the_end(store);
+    missing_objects_are_not_found(store);
+    prefixes_are_directories(store);
+    listing_is_complete(store);
+    deletes_are_idempotent(store);
+    batches_are_deleted(store);
+    open_uploads_are_listed_and_aborted(store, capabilities);
+    awkward_names_are_kept(store);
+    objects_beside_prefixes(store, capabilities);
 }
 
 /// Runs all checks on `store`, which needs to be writable and may hold other objects.
@@ -63,32 +128,9 @@ impl Capabilities {
 /// # Panics
 /// At the first check that fails.
 pub async fn conformance(store: &dyn Storage, capabilities: &Capabilities) {
-    macro_rules! run {
-        ($($check:ident($($argument:expr),*);)*) => {
-            $(
-                info!(%store, check = stringify!($check), "conformance");
-                Box::pin($check($($argument),*)).await;
-            )*
-        };
-    }
-    run! {
-        url_is_a_root(store);
-        puts_are_read_back(store);
-        put_is_create_only(store);
-        racing_puts_have_one_winner(store);
-        put_is_atomic(store);
-        parts_of_any_size_are_kept_in_order(store);
-        multipart_is_atomic(store);
-        aborted_uploads_leave_nothing(store);
-        complete_is_create_only(store);
-        racing_completes_have_one_winner(store);
-        ranges_are_cut_at_the_end(store);
-        missing_objects_are_not_found(store);
-        prefixes_are_directories(store);
-        listing_is_complete(store);
-        deletes_are_idempotent(store);
-        awkward_names_are_kept(store);
-        objects_beside_prefixes(store, capabilities);
+    for case in CASES {
+        info!(%store, check = case.name, "conformance");
+        (case.run)(store, capabilities).await;
     }
 }
 

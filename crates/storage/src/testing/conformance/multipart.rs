@@ -3,8 +3,11 @@
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use super::{assert_absent, assert_holds, below, clean, fails, listed_paths, ok, pattern, scratch};
-use crate::{MultipartUpload, ObjectPath, Storage, StorageErrorKind};
+use super::{
+    Capabilities, assert_absent, assert_holds, below, clean, fails, listed_paths, ok, pattern,
+    scratch,
+};
+use crate::{MultipartUpload, ObjectPath, OpenUpload, Storage, StorageErrorKind};
 
 async fn start(store: &dyn Storage, path: &ObjectPath) -> Box<dyn MultipartUpload> {
     ok(store.start_multipart(path).await, "start an upload")
@@ -129,6 +132,75 @@ pub async fn aborted_uploads_leave_nothing(store: &dyn Storage) {
     clean(store, &scratch).await;
 }
 
+/// An upload that nobody ends is listed below its prefix, can be aborted by that, and takes nothing else along. A
+/// store without [`Capabilities::lists_uploads`] lists nothing.
+pub async fn open_uploads_are_listed_and_aborted(store: &dyn Storage, capabilities: &Capabilities) {
+    let scratch = scratch();
+    let (here, there) = (below(&scratch, "here"), below(&scratch, "there"));
+    let object = below(&here, "object.bin");
+    ok(store.put(&object, "kept".into()).await, "put");
+    let mut uploads = Vec::new();
+    for (prefix, name) in [(&here, "a.bin"), (&here, "deep/b.bin"), (&there, "c.bin")] {
+        let mut upload = start(store, &below(prefix, name)).await;
+        ok(upload.put_part(pattern(9_000_000, 1)).await, "put a part");
+        uploads.push(upload);
+    }
+    let found = open_uploads(store, &here).await;
+    if !capabilities.lists_uploads {
+        assert_eq!(found, [], "uploads of a store that lists none");
+        for mut upload in uploads {
+            ok(upload.abort().await, "abort");
+        }
+        return clean(store, &scratch).await;
+    }
+    assert_eq!(found.len(), 2, "open uploads below {here}: {found:?}");
+    assert!(
+        found.iter().all(|upload| upload.path.is_below(&here)),
+        "{found:?}"
+    );
+    for upload in &found {
+        for _ in 0..2 {
+            ok(store.abort_upload(upload).await, "abort an upload");
+        }
+    }
+    assert_eq!(open_uploads(store, &here).await, [], "after their abort");
+    assert_eq!(open_uploads(store, &there).await.len(), 1, "of others");
+
+    let mut other = uploads.pop().into_iter();
+    for mut lost in uploads {
+        assert!(
+            lost.complete().await.is_err(),
+            "an upload was completed although it was aborted"
+        );
+        ok(lost.abort().await, "abort what is gone");
+    }
+    for mut upload in other.by_ref() {
+        ok(upload.complete().await, "complete");
+    }
+    assert_eq!(open_uploads(store, &scratch).await, [], "of ended uploads");
+    assert_eq!(
+        listed_paths(store, &scratch).await,
+        [object.clone(), below(&there, "c.bin")],
+        "objects afterwards"
+    );
+    assert_holds(store, &object, &Bytes::from_static(b"kept")).await;
+    clean(store, &scratch).await;
+}
+
+async fn open_uploads(store: &dyn Storage, prefix: &ObjectPath) -> Vec<OpenUpload> {
+    let mut uploads = Vec::new();
+    let mut token = None;
+    loop {
+        let page = store.list_uploads(Some(prefix), token.as_ref()).await;
+        let page = ok(page, "list open uploads");
+        uploads.extend(page.uploads);
+        token = page.next;
+        if token.is_none() {
+            return uploads;
+        }
+    }
+}
+
 /// An upload that comes to its end after another writer made the object fails and leaves that object as it is.
 pub async fn complete_is_create_only(store: &dyn Storage) {
     let scratch = scratch();
@@ -159,8 +231,12 @@ pub async fn complete_is_create_only(store: &dyn Storage) {
 }
 
 /// Of several uploads and puts to one path exactly one succeeds, and the object is the one of that writer.
-pub async fn racing_completes_have_one_winner(store: &dyn Storage) {
+/// Nothing is checked of a store without [`Capabilities::atomic_create`].
+pub async fn racing_completes_have_one_winner(store: &dyn Storage, capabilities: &Capabilities) {
     const RACERS: u8 = 8;
+    if !capabilities.atomic_create {
+        return;
+    }
     let scratch = scratch();
     for round in 0..4 {
         let object = &below(&scratch, &format!("{round}/object.bin"));

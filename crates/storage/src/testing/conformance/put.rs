@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 
-use super::{assert_absent, assert_holds, below, clean, fails, length_of, ok, pattern, scratch};
+use super::{
+    Capabilities, assert_absent, assert_holds, below, clean, fails, length_of, ok, pattern, scratch,
+};
 use crate::{PutPayload, Storage, StorageErrorKind};
 
 /// What is put can be read, in one chunk, in several, and in none; it has a plausible time.
@@ -78,9 +80,13 @@ pub async fn put_is_create_only(store: &dyn Storage) {
 
 /// Of many concurrent puts of one path exactly one succeeds, and the object is the one of that put. The contents
 /// differ in length, by which a layer that repeats lost answers tells its own from another's.
-pub async fn racing_puts_have_one_winner(store: &dyn Storage) {
+/// Nothing is checked of a store without [`Capabilities::atomic_create`].
+pub async fn racing_puts_have_one_winner(store: &dyn Storage, capabilities: &Capabilities) {
     const RACERS: u8 = 16;
     const ROUNDS: usize = 8;
+    if !capabilities.atomic_create {
+        return;
+    }
     let scratch = scratch();
     for round in 0..ROUNDS {
         let object = &below(&scratch, &format!("new directory {round}/object.bin"));
@@ -186,4 +192,41 @@ pub async fn deletes_are_idempotent(store: &dyn Storage) {
     );
     assert_holds(store, &object, &Bytes::from_static(b"again")).await;
     clean(store, &scratch).await;
+}
+
+/// A batch, longer than any object store takes in one request, removes all that it names, whether it is there or not,
+/// and nothing else.
+pub async fn batches_are_deleted(store: &dyn Storage) {
+    use futures_util::{StreamExt, stream};
+    const OBJECTS: usize = 1_100;
+    let scratch = &scratch();
+    let names: Vec<_> = (0..OBJECTS)
+        .map(|i| below(scratch, &format!("{}/{i}+&<é>.bin", i % 3)))
+        .collect();
+    let kept = below(scratch, "0/kept");
+    // Every seventh is not there.
+    let missing = |i: usize| i % 7 == 3;
+    stream::iter(names.iter().enumerate().filter(|(i, _)| !missing(*i)))
+        .for_each_concurrent(32, |(_, object)| async move {
+            ok(store.put(object, "x".into()).await, "put");
+        })
+        .await;
+    ok(store.put(&kept, "kept".into()).await, "put");
+    for _ in 0..2 {
+        let results = store.delete_all(&names).await;
+        assert_eq!(results.len(), names.len(), "one result for each path");
+        for (result, name) in results.into_iter().zip(&names) {
+            ok(result, &format!("delete {name} in a batch"));
+        }
+        assert_eq!(
+            super::listed_paths(store, scratch).await,
+            std::slice::from_ref(&kept),
+            "after a batch of deletions"
+        );
+    }
+    assert!(
+        store.delete_all(&[]).await.is_empty(),
+        "the result of an empty batch"
+    );
+    clean(store, scratch).await;
 }
