@@ -96,6 +96,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask the feeder that runs on this machine, at server.listen, whether it works; exit 1 if not
+    Health,
     /// Print the statements that attach this lake in DuckDB
     AttachSql {
         /// Name of the lake in DuckDB
@@ -106,6 +108,16 @@ pub(crate) enum Command {
     Resync {
         /// The table: schema.table
         table: String,
+    },
+    /// Remove files that no commit named, and files that the lake schedules for deletion, when they are old enough;
+    /// exit 1 if some could not be. What the lake names is never touched
+    Maintain {
+        /// Only list what would be removed
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Make or migrate the control tables in the catalog
     Migrate {

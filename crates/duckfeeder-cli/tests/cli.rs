@@ -116,7 +116,8 @@ fn configuration_errors_are_code_2_with_key_place_and_remedy() {
 fn stores_that_cannot_be_are_refused_before_anything_else() {
     let directory = tempfile::tempdir().unwrap();
     for (url, code) in [
-        ("s3://bucket/lake", 2),
+        ("ftp://host/lake", 2),
+        ("s3://bucket/lake?region=eu", 2),
         ("lake", 2),
         ("file:///proc/lake", 4),
     ] {
@@ -290,6 +291,46 @@ fn waiting_in_vain_is_code_1() {
     );
 }
 
+#[test]
+fn health_is_code_1_where_no_feeder_answers_and_2_without_an_address() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let listen = |address| [("DUCKFEEDER_SERVER__LISTEN", address)];
+    fails(
+        at,
+        &["health"],
+        &listen("0.0.0.0:1"),
+        1,
+        "error: http://127.0.0.1:1/healthz: Connection refused (os error 111)\n\
+         remedy: look at the log of `duckfeeder run`, and whether it has the same `server.listen`\n",
+    );
+    fails(
+        at,
+        &["health"],
+        &[],
+        2,
+        "error: `server.listen` is missing: there is nobody to ask\n\
+         remedy: set `server.listen` in the configuration file, or the environment variable \
+         DUCKFEEDER_SERVER__LISTEN, for this command and for `run`\n",
+    );
+    let output = run(at, &["health"], &listen("here"));
+    assert_eq!(output.status.code(), Some(2));
+    // Somebody else who says nothing sensible and hangs up.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let stranger = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::io::Write::write_all(&mut stream, b"220 mail.example ESMTP\r\n").unwrap();
+        // Takes the request in, so that closing does not reset the connection.
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let output = run(at, &["health"], &listen(&address));
+    stranger.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no HTTP server"));
+}
+
 /// A `run` in the background.
 struct Running {
     child: Child,
@@ -397,6 +438,10 @@ fn a_disabled_feeder_says_so_waits_and_is_ready() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // The probe of a container: it knows the environment, not the flags that `run` was given.
+    let output = run(directory.path(), &["health"], &environment);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "healthy\n");
     running.signal("TERM");
     assert_eq!(running.code(), Some(0));
     assert!(!directory.path().join("lake").is_dir());

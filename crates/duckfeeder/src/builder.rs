@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::config::{
     BackfillMode, CatalogConfig, FeederConfig, FeederName, FlushConfig, KeylessPolicy, Limits,
-    NumericMapping, OnTableError, OnUnrepresentable, Policy, SourceConfig, TableRule,
+    MaintenanceConfig, NumericMapping, OnTableError, OnUnrepresentable, Policy, SourceConfig,
+    TableRule,
 };
 use crate::config::{Endpoint, PasswordProvider, PasswordSource, PublicationName, SlotName};
 use secrecy::SecretString;
@@ -36,6 +37,7 @@ pub struct Builder {
     policy: Policy,
     flush: FlushConfig,
     limits: Limits,
+    maintenance: MaintenanceConfig,
     disabled: bool,
 }
 
@@ -229,6 +231,19 @@ impl Builder {
         self
     }
 
+    /// How often the running feeder cleans its lake up, see [`Janitor`](crate::Janitor); `None` for never.
+    pub fn maintenance_interval(mut self, interval: Option<Duration>) -> Self {
+        self.maintenance.interval = interval;
+        self
+    }
+
+    /// How old something must be that nothing names before it is removed; at least
+    /// [`MIN_GRACE`](MaintenanceConfig::MIN_GRACE).
+    pub fn maintenance_grace(mut self, grace: Duration) -> Self {
+        self.maintenance.grace = grace;
+        self
+    }
+
     /// False builds a feeder that does nothing: its handle is ready at once, and waits.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.disabled = !enabled;
@@ -286,6 +301,7 @@ impl Builder {
             check_pattern(&rule.source)?;
         }
         check_limits(&self.flush, &self.limits)?;
+        check_maintenance(&self.maintenance)?;
         Ok(FeederConfig {
             name,
             source: SourceConfig {
@@ -306,6 +322,7 @@ impl Builder {
             policy: self.policy,
             flush: self.flush,
             limits: self.limits,
+            maintenance: self.maintenance,
         })
     }
 }
@@ -353,6 +370,25 @@ fn check_limits(flush: &FlushConfig, limits: &Limits) -> Result<(), Error> {
         )),
         None => Ok(()),
     }
+}
+
+fn check_maintenance(maintenance: &MaintenanceConfig) -> Result<(), Error> {
+    if maintenance
+        .interval
+        .is_some_and(|interval| interval.is_zero())
+    {
+        return Err(Error::config(
+            "maintenance_interval is zero",
+            "give it a value above zero, or None",
+        ));
+    }
+    if maintenance.grace < MaintenanceConfig::MIN_GRACE {
+        return Err(Error::config(
+            "maintenance_grace is below one hour",
+            "give it an hour or more",
+        ));
+    }
+    Ok(())
 }
 
 fn provided<F, P, E>(provider: F) -> PasswordSource

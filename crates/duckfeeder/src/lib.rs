@@ -37,6 +37,10 @@ pub mod migrations;
 mod store;
 mod table;
 
+/// What removes files that were left behind; a running feeder has one of its own. Its errors become an [`Error`]
+/// with `?`.
+pub use feeder_core::janitor::{self, Janitor};
+
 /// The configuration as plain data, for hosts that build it without a [`Builder`].
 pub use feeder_core::config;
 
@@ -49,5 +53,5 @@ pub use feeder_core::{
 };
 pub use handle::Handle;
 pub use storage::{self, Storage};
-pub use store::{Store, open_store};
+pub use store::Store;
 pub use table::Table;

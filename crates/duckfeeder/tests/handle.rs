@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use duckfeeder::{ErrorKind, Feeder, Lsn, Outcome, Phase, Storage, Table};
+use duckfeeder::{ErrorKind, Feeder, Lsn, Outcome, Phase, Storage, Store, Table};
 
 /// A builder with everything; nothing listens on port 1.
 fn builder() -> (tempfile::TempDir, duckfeeder::Builder) {
@@ -72,6 +72,14 @@ fn mistakes_are_found_before_anything_starts() {
             "flush_interval is zero",
         ),
         (builder().1.copy_workers(0), "copy_workers is zero"),
+        (
+            builder().1.maintenance_interval(Some(Duration::ZERO)),
+            "maintenance_interval is zero",
+        ),
+        (
+            builder().1.maintenance_grace(Duration::from_mins(59)),
+            "maintenance_grace is below one hour",
+        ),
     ];
     for (builder, message) in cases {
         let error = builder.build().unwrap_err();
@@ -80,9 +88,9 @@ fn mistakes_are_found_before_anything_starts() {
         assert!(error.remedy().is_some(), "{message}");
         assert!(!error.is_transient(), "{message}");
     }
-    let error = builder().1.storage("s3://bucket/lake").build().unwrap_err();
+    let error = builder().1.storage("ftp://host/lake").build().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("s3"), "{error}");
+    assert!(error.to_string().contains("ftp"), "{error}");
 }
 
 #[test]
@@ -99,8 +107,9 @@ fn secrets_stay_out_of_debug_output() {
 #[test]
 fn a_store_of_the_host_is_taken_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Storage> =
-        duckfeeder::open_store(directory.path().to_str().unwrap()).unwrap();
+    let store: Arc<dyn Storage> = Store::from(directory.path().to_str().unwrap())
+        .open()
+        .unwrap();
     builder().1.storage(store).build().unwrap();
 }
 

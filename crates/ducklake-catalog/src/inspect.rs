@@ -28,6 +28,15 @@ impl LakeInfo {
     pub fn file_deletion_grace(&self) -> Duration {
         file_deletion_grace(self.options.get(DELETE_OLDER_THAN).map(String::as_str))
     }
+
+    /// How long a file stays after it was scheduled for deletion: the option `delete_older_than`, two days without
+    /// one. `None`, so that nobody deletes too early, when it cannot be understood.
+    pub fn delete_older_than(&self) -> Option<Duration> {
+        match self.options.get(DELETE_OLDER_THAN) {
+            None => Some(DEFAULT_GRACE),
+            Some(text) => parse_interval(text),
+        }
+    }
 }
 
 pub(crate) const DELETE_OLDER_THAN: &str = "delete_older_than";

@@ -24,6 +24,7 @@ mod it {
     mod differential;
     mod evolution;
     mod example;
+    mod files;
     mod reading;
     mod statistics;
 }

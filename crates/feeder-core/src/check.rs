@@ -16,8 +16,10 @@ use crate::endpoint;
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
 
 mod source;
+mod store;
 
 pub(crate) use source::{SourceInspection, source};
+pub(crate) use store::probe;
 
 /// How bad a [`Finding`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -140,7 +142,7 @@ pub async fn check(config: &FeederConfig, storage: &dyn Storage) -> Vec<Finding>
         }
         Err(error) => findings.push(Finding::from_error("catalog", &error)),
     }
-    findings.push(store(storage).await);
+    findings.extend(store::store(storage).await);
     findings
 }
 
@@ -322,33 +324,4 @@ pub(crate) async fn connect_catalog(config: &CatalogConfig) -> Result<Catalog, F
     // The committer, the copies' declarations, the watch and the lock each need one.
     options.max_connections = 8;
     Catalog::connect(options).await.map_err(from_catalog)
-}
-
-/// A create-only write, a read and a delete of a probe below the lake's path.
-async fn store(storage: &dyn Storage) -> Finding {
-    match probe(storage).await {
-        Ok(()) => Finding::ok("storage", format!("{storage}: write, read and delete work")),
-        Err(error) => Finding::from_error("storage", &error),
-    }
-}
-
-/// Fails unless the store can be written, read and deleted from.
-pub(crate) async fn probe(storage: &dyn Storage) -> Result<(), FeederError> {
-    use crate::error::from_storage;
-    let name = format!("duckfeeder-probe-{}", uuid::Uuid::now_v7());
-    let path = storage::ObjectPath::parse(&name).map_err(from_storage)?;
-    let payload = bytes::Bytes::from_static(b"probe");
-    storage
-        .put(&path, payload.clone().into())
-        .await
-        .map_err(from_storage)?;
-    let read = storage.get_range(&path, 0..5).await;
-    storage.delete(&path).await.map_err(from_storage)?;
-    if read.map_err(from_storage)? != payload {
-        return Err(FeederError::permanent(
-            FeederErrorKind::Storage,
-            format!("{storage} returned other bytes than were written"),
-        ));
-    }
-    Ok(())
 }

@@ -7,19 +7,17 @@
 //! A failed upload or commit is tried again for ever with backoff (I5), and the intake pauses when its memory is
 //! used up. A lost answer to COMMIT is resolved by reading the checkpoint row (I11).
 
+mod files_hook;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use async_trait::async_trait;
-use ducklake_catalog::sqlx::PgConnection;
-use ducklake_catalog::{
-    Catalog, CatalogErrorKind, ChangeSet, CommitHook, CommittedSnapshot, HookError, TableRef,
-};
+use ducklake_catalog::{Catalog, CatalogErrorKind, ChangeSet, TableRef};
 use parquet_writer::EncodeOptions;
 use pgoutput::Lsn;
-use storage::{ObjectPath, Storage, StorageErrorKind};
+use storage::Storage;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,14 +26,12 @@ use crate::control::{
     Control, ControlError, EpochHook, Fence, Resolution, TableChange, TableTransition,
 };
 use crate::epoch::{CopiedTable, EpochEnd, Part, Report, TableBatch, Work};
-use crate::error::{FeederError, FeederErrorKind, control_error, from_catalog, from_storage};
+use crate::error::{FeederError, FeederErrorKind, control_error, from_catalog};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::retry::Backoff;
 
-/// Older uncommitted files are looked at before they are committed: somebody may have cleaned them away.
-const UNCOMMITTED_FILE_AGE: Duration = Duration::from_mins(10);
-/// How much older than it is a cleaner may take a file to be: DuckDB counts whole seconds.
-const CLEANERS_CLOCK: Duration = Duration::from_secs(2);
+use self::files_hook::{FileError, FilesHook, head};
+
 /// Below this, cleaning by DuckDB can reach files that wait for their commit.
 pub(crate) const SAFE_DELETE_OLDER_THAN: Duration = Duration::from_hours(24);
 
@@ -442,8 +438,23 @@ impl Committer {
         error: FeederError,
         reports: &mpsc::Sender<Report>,
     ) -> Result<(), FeederError> {
-        tracing::warn!(what, error = %error, remedy = error.remedy(), "trying again");
-        let text = format!("{what}: {error}");
+        let text = format!("{what}: {}", error.explained());
+        tracing::warn!(
+            what,
+            error = error.explained(),
+            remedy = error.remedy(),
+            "trying again"
+        );
+        if error.kind() == FeederErrorKind::Storage {
+            let note = match error.remedy() {
+                Some(remedy) => format!("{text}; {remedy}"),
+                None => text.clone(),
+            };
+            if let Err(error) = self.control.note_waiting(&self.fence, &note).await {
+                // What it is about shows again with the next write to the catalog.
+                tracing::debug!(error = %error, "the catalog does not take the note for `status`");
+            }
+        }
         tell(reports, Report::Retrying { error: text }).await?;
         self.sleep(backoff).await
     }
@@ -515,73 +526,6 @@ fn transient(error: &FeederError) -> FeederError {
 
 /// What an operator can do about files that are cleaned away. Their rows are still in the WAL.
 const LOST_FILE_REMEDY: &str = "raise the lake's delete_older_than to two days or more; nothing is lost, the rows are sent again";
-
-/// Why a file cannot be committed now.
-#[derive(Debug, thiserror::Error)]
-enum FileError {
-    /// It is not what was uploaded, or not there any more.
-    #[error("{0}")]
-    Lost(FeederError),
-    #[error("{0}")]
-    Store(FeederError),
-}
-
-/// The feeder's part of a commit, and a last look at its files: somebody may have cleaned them away while the commit
-/// waited for its lock (rule 16).
-struct FilesHook<'a> {
-    epoch: EpochHook,
-    files: &'a [UploadedFile],
-    storage: &'a dyn Storage,
-}
-
-#[async_trait]
-impl CommitHook for FilesHook<'_> {
-    async fn before_lock(&mut self, tx: &mut PgConnection) -> Result<(), HookError> {
-        self.epoch.before_lock(tx).await
-    }
-
-    async fn before_commit(
-        &mut self,
-        tx: &mut PgConnection,
-        snapshot: &CommittedSnapshot,
-    ) -> Result<(), HookError> {
-        self.epoch.before_commit(tx, snapshot).await?;
-        let grace = snapshot.file_deletion_grace;
-        if grace < SAFE_DELETE_OLDER_THAN {
-            tracing::warn!(
-                delete_older_than_seconds = grace.as_secs(),
-                "the lake's delete_older_than is below one day: CHECKPOINT may delete files before they are committed"
-            );
-        }
-        let limit = UNCOMMITTED_FILE_AGE.min(grace.saturating_sub(CLEANERS_CLOCK) / 2);
-        for file in self.files {
-            if file.uploaded_at.elapsed() >= limit {
-                head(self.storage, file).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-async fn head(storage: &dyn Storage, file: &UploadedFile) -> Result<(), FileError> {
-    let lost = || {
-        FileError::Lost(FeederError::transient(
-            FeederErrorKind::Storage,
-            format!(
-                "{} disappeared from the store before its commit",
-                file.object_path
-            ),
-        ))
-    };
-    let store = |error| FileError::Store(from_storage(error));
-    let path = ObjectPath::parse(&file.object_path).map_err(store)?;
-    match storage.head(&path).await {
-        Ok(meta) if meta.size == file.data.file_size_bytes => Ok(()),
-        Ok(_) => Err(lost()),
-        Err(error) if error.kind() == StorageErrorKind::NotFound => Err(lost()),
-        Err(error) => Err(store(error)),
-    }
-}
 
 async fn tell(reports: &mpsc::Sender<Report>, report: Report) -> Result<(), FeederError> {
     reports

@@ -25,6 +25,8 @@ pub struct FeederConfig {
     pub flush: FlushConfig,
     /// The bounds of the process.
     pub limits: Limits,
+    /// When the lake is cleaned up.
+    pub maintenance: MaintenanceConfig,
 }
 
 /// A feeder's name: 1 to 40 of `a-z`, `0-9` and `_`, so that slot and publication names fit 63 bytes.
@@ -254,6 +256,31 @@ impl Default for Limits {
             max_lag_bytes: 10 << 30,
             shutdown_timeout: Duration::from_secs(30),
             copy_workers: 2,
+        }
+    }
+}
+
+/// When a running feeder cleans its lake up, and what counts as left behind. See [`Janitor`](crate::Janitor).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaintenanceConfig {
+    /// How often; `None` for never.
+    pub interval: Option<Duration>,
+    /// How old something must be that nothing names. Must be longer than the longest commit, and is at least
+    /// [`MIN_GRACE`](Self::MIN_GRACE) wherever people set it.
+    pub grace: Duration,
+}
+
+impl MaintenanceConfig {
+    /// The shortest grace period that makes sense: a commit that waits for a store or a catalog that is away for some
+    /// minutes shall not lose its files.
+    pub const MIN_GRACE: Duration = Duration::from_hours(1);
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        Self {
+            interval: Some(Duration::from_hours(1)),
+            grace: Duration::from_hours(24),
         }
     }
 }

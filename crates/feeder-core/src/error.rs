@@ -82,6 +82,14 @@ impl FeederError {
         self.transient
     }
 
+    /// The message with its cause, on one line: for status and log.
+    pub fn explained(&self) -> String {
+        match &self.source {
+            Some(source) => format!("{}: {source}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// What the operator can do, where that is known.
     pub fn remedy(&self) -> Option<&str> {
         self.remedy.as_deref()
@@ -143,6 +151,18 @@ pub(crate) fn from_source(error: cdc_source::SourceError) -> FeederError {
     mapped(FeederErrorKind::Source, transient, remedy, error)
 }
 
+/// An error and what is below it, in words.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 fn mapped<E>(
     kind: FeederErrorKind,
     transient: bool,
@@ -157,8 +177,6 @@ where
         transient,
         message: error.to_string(),
         remedy,
-        source: error.source().map(|source| {
-            Box::from(source.to_string()) as Box<dyn std::error::Error + Send + Sync>
-        }),
+        source: error.source().map(|source| Box::from(chain(source))),
     }
 }

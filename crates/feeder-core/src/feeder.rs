@@ -5,10 +5,12 @@ use std::sync::Arc;
 use pgoutput::Lsn;
 use storage::Storage;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::FeederConfig;
 use crate::error::FeederError;
+use crate::janitor::{self, Janitor};
 use crate::retry::Backoff;
 use crate::run::{Engine, RunEnd};
 use crate::setup;
@@ -93,10 +95,14 @@ impl Feeder {
             if self.status.borrow().checkpoint > progress {
                 backoff = Backoff::new();
             }
-            tracing::warn!(error = %error, remedy = error.remedy(), "starting again from the checkpoint");
+            tracing::warn!(
+                error = error.explained(),
+                remedy = error.remedy(),
+                "starting again from the checkpoint"
+            );
             self.status.send_modify(|status| {
                 status.phase = Phase::Retrying;
-                status.last_error = Some(error.to_string());
+                status.last_error = Some(error.explained());
             });
             tokio::select! {
                 () = stop.cancelled() => break Ok(Outcome::Stopped),
@@ -118,6 +124,14 @@ impl Feeder {
             () = stop.cancelled() => return Ok(RunEnd::Done(Outcome::Stopped)),
             prepared = setup::prepare(&self.config, &self.storage) => prepared?,
         };
+        // Ends with this attempt, in the middle of its work if need be: what it leaves undone the next one finds again.
+        let mut cleaning = JoinSet::new();
+        let maintenance = self.config.maintenance;
+        if let (RunMode::Forever, Some(interval)) = (mode, maintenance.interval) {
+            let storage = Arc::clone(&self.storage);
+            let janitor = Janitor::new(&prepared.catalog, storage, maintenance.grace);
+            cleaning.spawn(janitor::keep_clean(janitor.delete(true), interval));
+        }
         Engine::start(
             &self.config,
             prepared,

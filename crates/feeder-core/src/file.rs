@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use bytes::Bytes;
 use ducklake_catalog::{ColumnId, DataFile, TableId};
 use parquet_writer::{EncodeOptions, FileEncoder, FileSchema};
 use storage::{MultipartUpload, ObjectPath, Storage, StorageError, StorageErrorKind};
@@ -125,20 +126,18 @@ impl FileWriter {
     /// Writes the footer and makes the object complete. It is in the lake only once a commit names it (I7).
     pub(crate) async fn finish(mut self) -> Result<UploadedFile, FeederError> {
         let encoder = self.take_encoder()?;
-        let (tail, file) = blocking(move || encoder.finish())
-            .await?
-            .map_err(encode_error(&self.table))?;
-        match &mut self.upload {
-            None => self
-                .storage
-                .put(&self.path, tail.into())
-                .await
-                .map_err(upload_error)?,
-            Some(upload) => {
-                upload.put_part(tail).await.map_err(upload_error)?;
-                upload.complete().await.map_err(upload_error)?;
+        let encoded = blocking(move || encoder.finish()).await;
+        let stored = match encoded.map(|encoded| encoded.map_err(encode_error(&self.table))) {
+            Ok(Ok((tail, file))) => self.store(tail).await.map(|()| file),
+            Ok(Err(error)) | Err(error) => Err(error),
+        };
+        let file = match stored {
+            Ok(file) => file,
+            Err(error) => {
+                self.abort().await;
+                return Err(error);
             }
-        }
+        };
         Ok(UploadedFile {
             object_path: self.path.as_str().to_owned(),
             uploaded_at: std::time::Instant::now(),
@@ -151,6 +150,16 @@ impl FileWriter {
             },
             table: self.table,
         })
+    }
+
+    /// Makes the object complete with its last bytes.
+    async fn store(&mut self, tail: Bytes) -> Result<(), FeederError> {
+        let Some(upload) = &mut self.upload else {
+            let put = self.storage.put(&self.path, tail.into()).await;
+            return put.map_err(upload_error);
+        };
+        upload.put_part(tail).await.map_err(upload_error)?;
+        upload.complete().await.map_err(upload_error)
     }
 
     /// Gives the upload up; what it left behind is removed as far as the store allows.

@@ -12,6 +12,7 @@
 //! ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+pub mod attach;
 mod backfill;
 pub mod check;
 mod clock;
@@ -29,6 +30,7 @@ mod error;
 mod feeder;
 mod file;
 mod intake;
+pub mod janitor;
 mod lake_tables;
 mod layout;
 pub mod operations;
@@ -52,5 +54,6 @@ mod types;
 
 pub use error::{FeederError, FeederErrorKind};
 pub use feeder::{Feeder, Outcome, RunMode};
+pub use janitor::Janitor;
 pub use pgoutput::Lsn;
 pub use status::{FeederStatus, Phase, TableState, TableStatus};

@@ -1,6 +1,6 @@
 //! What an operator does to a feeder from outside of its process.
 
-use cdc_source::{Connection, Host, SessionKind, TlsMode, publication, slot, tables};
+use cdc_source::{Connection, SessionKind, publication, slot, tables};
 use pgoutput::Lsn;
 
 use crate::check;
@@ -114,38 +114,4 @@ pub async fn list_source_tables(config: &FeederConfig) -> Result<Vec<String>, Fe
         .filter(|table| !table.name.starts_with("ducklake_"))
         .map(|table| format!("{}.{}", table.schema, table.name))
         .collect())
-}
-
-/// The DuckDB statements that attach the lake. No password: DuckDB takes it from `PGPASSWORD` or `~/.pgpass`.
-pub fn attach_sql(config: &FeederConfig, alias: &str) -> String {
-    let endpoint = &config.catalog.endpoint;
-    let (host, port) = match endpoint.hosts.first() {
-        Some(Host::Tcp { host, port }) => (host.clone(), *port),
-        Some(Host::Unix { dir, port }) => (dir.display().to_string(), *port),
-        None => (String::new(), 5432),
-    };
-    let port = port.to_string();
-    let mode = match endpoint.tls.mode {
-        TlsMode::Disable => "disable",
-        TlsMode::Prefer => "prefer",
-        TlsMode::Require => "require",
-        TlsMode::VerifyCa => "verify-ca",
-        TlsMode::VerifyFull => "verify-full",
-    };
-    let mut libpq = vec![
-        ("host", host.as_str()),
-        ("port", port.as_str()),
-        ("dbname", endpoint.database.as_str()),
-        ("user", endpoint.user.as_str()),
-        ("sslmode", mode),
-    ];
-    let ca = endpoint
-        .tls
-        .ca_file
-        .as_ref()
-        .map(|file| file.display().to_string());
-    if let Some(ca) = &ca {
-        libpq.push(("sslrootcert", ca));
-    }
-    ducklake_catalog::attach_sql(alias, &libpq, &config.catalog.metadata_schema)
 }

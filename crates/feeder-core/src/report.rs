@@ -140,6 +140,12 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
             config.limits.max_lag_bytes
         ));
     }
+    if let Some((error, since)) = feeder.waiting_for.as_ref().zip(feeder.waiting_since) {
+        problems.push(format!(
+            "paused since {}: {error}",
+            crate::clock::utc_text(since)
+        ));
+    }
     let mut tables = Vec::new();
     for row in control.tables().await? {
         let source = format!("{}.{}", row.source_schema, row.source_table);

@@ -4,13 +4,14 @@
 //! detached: all of them end with the engine.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cdc_source::{Connection, ReplicationStream};
 use parquet_writer::EncodeOptions;
 use pgoutput::{Decoder, Lsn, ProtocolVersion, ReplicationFrame};
-use storage::Storage;
+use storage::{RetryPolicy, RetryStorage, Storage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,8 +30,6 @@ use crate::source_watch::{self, WatchEvent, Watched};
 use crate::status::{FeederStatus, Phase, TableState};
 use crate::stream::{self, Source};
 
-/// Status updates keep the connection alive even while nothing moves (I6); well below `wal_sender_timeout`'s 60 s.
-const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the server is asked for its position while somebody waits for it.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the status is renewed at the most.
@@ -43,6 +42,12 @@ const WORK_QUEUE: usize = 8;
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 const REPORT_QUEUE: usize = 64;
 const COPY_QUEUE: usize = 64;
+/// A quarter of an hour, about, for one request of a copy.
+const COPY_PATIENCE: RetryPolicy = RetryPolicy {
+    max_attempts: NonZeroU32::MIN.saturating_add(119),
+    base: Duration::from_millis(200),
+    cap: Duration::from_secs(15),
+};
 
 mod copies;
 mod events;
@@ -87,6 +92,7 @@ pub(crate) struct Engine<'a> {
     stopping: Option<Outcome>,
     restart_wanted: bool,
     status_due: Instant,
+    status_interval: Duration,
     asked_at: Option<Instant>,
     acknowledged: Lsn,
     published_at: Option<Instant>,
@@ -113,6 +119,12 @@ impl<'a> Engine<'a> {
         storage: Arc<dyn Storage>,
         status: &'a watch::Sender<FeederStatus>,
     ) -> Self {
+        // A copy that fails begins anew, and holds a snapshot of the source meanwhile; an upload of the stream is
+        // repeated by the committer, which says what it waits for.
+        let for_copies: Arc<dyn Storage> =
+            Arc::new(RetryStorage::new(Arc::clone(&storage), COPY_PATIENCE));
+        let storage: Arc<dyn Storage> =
+            Arc::new(RetryStorage::new(storage, RetryPolicy::default()));
         let (work, work_receiver) = mpsc::channel(WORK_QUEUE);
         let (report_sender, reports) = mpsc::channel(REPORT_QUEUE);
         let (copy_sender, copy_events) = mpsc::channel(COPY_QUEUE);
@@ -123,7 +135,7 @@ impl<'a> Engine<'a> {
             catalog: prepared.catalog,
             control: prepared.control.clone(),
             fence: Arc::clone(&prepared.fence),
-            storage: Arc::clone(&storage),
+            storage,
             feeder: config.name.to_string(),
             options: EncodeOptions::default(),
             checkpoint: prepared.checkpoint,
@@ -156,7 +168,7 @@ impl<'a> Engine<'a> {
         };
         let copy_context = CopyContext {
             endpoint: config.source.endpoint.clone(),
-            storage,
+            storage: for_copies,
             control: prepared.control,
             fence: prepared.fence,
             options,
@@ -195,6 +207,7 @@ impl<'a> Engine<'a> {
             stopping: None,
             restart_wanted: false,
             status_due: now,
+            status_interval: Duration::ZERO,
             asked_at: None,
             acknowledged: prepared.checkpoint,
             published_at: None,
@@ -251,6 +264,7 @@ impl<'a> Engine<'a> {
                         target = Some(opened.wal_end);
                     }
                     self.server_wal_end = opened.wal_end;
+                    self.status_interval = opened.status_interval;
                     match self.session(opened.stream, target, stop).await? {
                         SessionEnd::Done(end) => return Ok(end),
                         SessionEnd::Source(error) => error,
@@ -261,8 +275,12 @@ impl<'a> Engine<'a> {
             if !error.is_transient() {
                 return Err(error);
             }
-            tracing::warn!(error = %error, remedy = error.remedy(), "the stream broke; it goes on from the checkpoint");
-            self.last_error = Some(error.to_string());
+            tracing::warn!(
+                error = error.explained(),
+                remedy = error.remedy(),
+                "the stream broke; it goes on from the checkpoint"
+            );
+            self.last_error = Some(error.explained());
             self.discard(stop).await?;
             if self.intake.coordinator.checkpoint() > before {
                 backoff = Backoff::new();

@@ -1,5 +1,7 @@
 //! Opening the stream, after the checks of every connect.
 
+use std::time::Duration;
+
 use cdc_source::{
     Connection, PublicationName, ReplicationStream, SessionKind, SlotName, StreamOptions,
     SystemIdentity, slot,
@@ -26,7 +28,12 @@ pub(crate) struct Opened {
     pub(crate) stream: ReplicationStream,
     /// Where the source's WAL ended then.
     pub(crate) wal_end: Lsn,
+    /// How often the source wants to hear of us.
+    pub(crate) status_interval: Duration,
 }
+
+/// Status updates keep the connection alive even while nothing moves (I6).
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Opens the stream at the checkpoint, after the checks of every connect (rule 3).
 pub(crate) async fn open(
@@ -61,6 +68,7 @@ pub(crate) async fn open(
             ),
         ));
     }
+    let status_interval = status_interval(&mut connection).await?;
     let options = StreamOptions {
         binary,
         messages: false,
@@ -74,6 +82,22 @@ pub(crate) async fn open(
     Ok(Opened {
         stream,
         wal_end: identity.xlog_pos,
+        status_interval,
+    })
+}
+
+/// While the intake is paused nobody reads what the server asks, so we must be heard without being asked: three times
+/// within `wal_sender_timeout` (milliseconds, 0 for never).
+async fn status_interval(connection: &mut Connection) -> Result<Duration, FeederError> {
+    let rows = connection
+        .query("select setting from pg_catalog.pg_settings where name = 'wal_sender_timeout'")
+        .await
+        .map_err(from_source)?;
+    let timeout = rows.first().and_then(|row| row.get(0));
+    let timeout = timeout.and_then(|text| text.parse().ok()).unwrap_or(0);
+    Ok(match timeout {
+        0 => STATUS_INTERVAL,
+        timeout => STATUS_INTERVAL.min(Duration::from_millis(timeout) / 3),
     })
 }
 

@@ -71,6 +71,7 @@ pub(crate) fn config(tables: &[&str]) -> FeederConfig {
         policy: Policy::default(),
         flush: FlushConfig::default(),
         limits: Limits::default(),
+        maintenance: crate::config::MaintenanceConfig::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::exit::{Exit, Result};
 /// Checks everything, prints all findings or the script that mends them.
 pub(super) async fn check(settings: &Settings, sql: bool, console: &Console) -> Result {
     settings.require_tables()?;
-    let storage = duckfeeder::open_store(settings.storage_url()?)?;
+    let storage = settings.store()?.open()?;
     let findings = check::check(&settings.feeder, storage.as_ref()).await;
     console.print(&if sql {
         script(&findings)

@@ -2,7 +2,9 @@
 
 mod attach_sql;
 mod check;
+mod health;
 mod init;
+mod maintain;
 mod migrate;
 mod resync;
 mod run;
@@ -28,9 +30,13 @@ pub(crate) async fn run(cli: Cli, console: &Console) -> Result {
             run::run(settings(global)?, until_caught_up, console).await
         }
         Command::Wait(goal) => wait::wait(&settings(global)?, &goal, console).await,
+        Command::Health => health::health(&merged(global)?, console).await,
         Command::Status { json } => status::status(&settings(global)?, json, console).await,
         Command::AttachSql { alias } => attach_sql::attach_sql(&settings(global)?, &alias, console),
         Command::Resync { table } => resync::resync(&settings(global)?, &table, console).await,
+        Command::Maintain { dry_run, json } => {
+            maintain::maintain(&settings(global)?, dry_run, json, console).await
+        }
         Command::Migrate { print: true } => migrate::print(console),
         Command::Migrate { print: false } => migrate::migrate(&settings(global)?, console).await,
         Command::Config(ConfigCommand::Show) => {

@@ -1,6 +1,6 @@
 //! `duckfeeder run`
 
-use duckfeeder::{Feeder, Outcome, RunMode, open_store};
+use duckfeeder::{Feeder, Outcome, RunMode};
 use tokio::task::JoinSet;
 
 use crate::config::Settings;
@@ -13,14 +13,14 @@ use crate::{progress, signals};
 /// Feeds until a signal comes, or until it has caught up.
 pub(super) async fn run(settings: Settings, until_caught_up: bool, console: &Console) -> Result {
     settings.require_tables()?;
-    let storage = settings.storage_url()?;
+    let store = settings.store()?;
     let stop = signals::stop_token()?;
     let judge = Judge {
         max_lag_bytes: settings.feeder.limits.max_lag_bytes,
         enabled: settings.enabled,
     };
     let feeder = if settings.enabled {
-        Feeder::from_config(settings.feeder.clone(), open_store(storage)?)
+        Feeder::from_config(settings.feeder.clone(), store.open()?)
     } else {
         tracing::warn!("`enabled` is false: nothing is fed");
         Feeder::disabled(&settings.feeder.name)

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::error::ConfigError;
-use super::file::later;
 use super::keys::{self, PREFIX, Secrecy, Spec, environment_name};
 use super::layer::{Layer, TableEntry};
 use super::origin::Origin;
@@ -113,13 +112,6 @@ fn target(name: &str) -> Result<Target, ConfigError> {
         && spec.secrecy != Secrecy::Open
     {
         return Ok(Target::FileOf(spec));
-    }
-    let place = Origin::Environment(name.to_owned());
-    if let Some((path, reason)) = keys::LATER
-        .iter()
-        .find(|(path, _)| is_variable_of(name, path))
-    {
-        return Err(later(path, reason).at(&place));
     }
     let candidates: Vec<String> = with_variable()
         .filter_map(Spec::environment)

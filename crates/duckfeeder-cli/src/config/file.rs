@@ -192,9 +192,6 @@ fn unknown(section: &str, name: &str) -> ConfigError {
     } else {
         format!("{section}.{name}")
     };
-    if let Some((_, reason)) = keys::LATER.iter().find(|(later, _)| *later == path) {
-        return later(&path, reason);
-    }
     let mut candidates: Vec<&str> = in_section(section).map(Spec::name).collect();
     if section.is_empty() {
         candidates.extend([
@@ -216,12 +213,4 @@ fn unknown(section: &str, name: &str) -> ConfigError {
         },
     };
     ConfigError::new(format!("unknown key `{path}`"), remedy)
-}
-
-/// The error of a key that a later version has.
-pub(crate) fn later(path: &str, reason: &str) -> ConfigError {
-    ConfigError::new(
-        format!("`{path}` comes with {reason}, which this version does not have"),
-        "remove it; this version stores files in file:///... only",
-    )
 }

@@ -11,6 +11,7 @@ use duckfeeder::config::{
     OnUnrepresentable,
 };
 use duckfeeder::config::{PublicationName, SlotName, TlsMode};
+use duckfeeder::storage::CreateOnly;
 
 use super::parse::{self, Problem};
 use super::raw::Raw;
@@ -190,7 +191,29 @@ keys! {
         "False: the control tables are not made at start; `duckfeeder migrate`, or what its --print prints, makes them";
 
     STORAGE_URL: String = "storage.url", "URL", Required, Url, parse::text,
-        "Where the Parquet files go: file:///absolute/path";
+        "Where the Parquet files go: s3://bucket/prefix, gs://bucket/prefix, or file:///absolute/path";
+    STORAGE_ENDPOINT: String = "storage.endpoint", "URL", Derived("the vendor's"), Open, parse::endpoint,
+        "S3 and GCS: http:// or https:// URL of another store that speaks the protocol, or of a private endpoint";
+    STORAGE_REGION: String = "storage.region", "text", Derived("the environment's or the profile's; us-east-1 with an endpoint"), Open, parse::text,
+        "S3: region of the bucket";
+    STORAGE_PATH_STYLE: bool = "storage.path_style", "boolean", Derived("true with an endpoint, else false"), Open, parse::boolean,
+        "S3: whether the bucket stands in the path of a request, not in the host name";
+    STORAGE_PROFILE: String = "storage.profile", "text", Derived("AWS_PROFILE, else default"), Open, parse::text,
+        "S3: profile of the shared configuration files";
+    STORAGE_ACCESS_KEY_ID: String = "storage.access_key_id", "text", Derived("the credential chain of the AWS tools: environment, profile, web identity, container, instance"), Open, parse::text,
+        "S3: access key; needs a secret access key";
+    STORAGE_SECRET_ACCESS_KEY: String = "storage.secret_access_key", "text", Absent, Secret, parse::text,
+        "S3: secret of the access key; better kept in a file or in the environment";
+    STORAGE_SECRET_ACCESS_KEY_FILE: PathBuf = "storage.secret_access_key_file", "path", Absent, Open, parse::path,
+        "S3: a file with that secret, read at the start";
+    STORAGE_SESSION_TOKEN: String = "storage.session_token", "text", Absent, Secret, parse::text,
+        "S3: token of a temporary access key. It is not renewed: prefer what the credential chain finds";
+    STORAGE_CREATE_ONLY: CreateOnly = "storage.create_only", "choice", Value("conditional"), Open, parse::create_only,
+        "S3: how an object is kept from being replaced. conditional: by If-None-Match; head: by looking first, for stores that lack that";
+    STORAGE_CREDENTIALS_FILE: PathBuf = "storage.credentials_file", "path", Derived("the application default credentials"), Open, parse::path,
+        "GCS: key of a service account, or configuration of a workload identity";
+    STORAGE_ANONYMOUS: bool = "storage.anonymous", "boolean", Value("false"), Open, parse::boolean,
+        "GCS: no credentials at all, for emulators";
 
     POLICY_ON_TABLE_ERROR: OnTableError = "policy.on_table_error", "choice", Value("isolate"), Open, parse::on_table_error,
         "An error that only one table has. isolate: it goes to state `error` and the others go on, `resync` is the way out; hold: everything waits";
@@ -213,24 +236,14 @@ keys! {
     LIMITS_COPY_WORKERS: usize = "limits.copy_workers", "count", Value("2"), Open, parse::workers,
         "Parallel connections of a first copy, 1 to 64";
 
+    MAINTENANCE_INTERVAL: Option<Duration> = "maintenance.interval", "duration", Value("1h"), Open, parse::interval,
+        "How often `run` removes what was left behind: files that no commit named, and what the lake schedules for deletion. off: never; `duckfeeder maintain` does it by hand";
+    MAINTENANCE_GRACE: Duration = "maintenance.grace", "duration", Value("1d"), Open, parse::grace,
+        "How old something must be that nothing names before it is removed; at least 1h, and longer than the longest commit";
+
     SERVER_LISTEN: SocketAddr = "server.listen", "address", Absent, Open, parse::address,
         "Address of /healthz, /readyz and /status; off when absent";
 }
-
-/// Keys of the design that this version does not have, and what they wait for.
-pub(crate) static LATER: &[(&str, &str)] = &[
-    ("storage.region", OBJECT_STORES),
-    ("storage.endpoint", OBJECT_STORES),
-    ("storage.path_style", OBJECT_STORES),
-    ("storage.profile", OBJECT_STORES),
-    ("storage.access_key_id", OBJECT_STORES),
-    ("storage.secret_access_key", OBJECT_STORES),
-    ("storage.secret_access_key_file", OBJECT_STORES),
-    ("storage.session_token", OBJECT_STORES),
-    ("storage.credentials_file", OBJECT_STORES),
-];
-
-const OBJECT_STORES: &str = "object stores";
 
 /// The key of a path.
 pub(crate) fn find(path: &str) -> Option<&'static Spec> {
@@ -258,12 +271,5 @@ mod tests {
             .count();
         assert_eq!(short.len(), long);
         assert!(!short.contains("DUCKFEEDER_TABLES"));
-    }
-
-    #[test]
-    fn later_keys_are_not_keys() {
-        for (path, _) in LATER {
-            assert!(find(path).is_none(), "{path}");
-        }
     }
 }

@@ -16,6 +16,7 @@ mod raw;
 mod redact;
 mod resolve;
 mod show;
+mod store;
 mod suggest;
 pub(crate) mod template;
 
@@ -23,13 +24,14 @@ pub(crate) mod template;
 mod tests;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub(crate) use environment::LOG;
 pub(crate) use error::ConfigError;
 pub(crate) use resolve::Settings;
 
-use layer::{Layer, TableEntry};
+use layer::{Layer, TableEntry, given};
 use origin::Origin;
 use raw::Raw;
 use redact::redact_url;
@@ -129,6 +131,15 @@ impl Merged {
     /// A wrong type, a bad value, a required key that is missing.
     pub(crate) fn resolve(&self) -> Result<Settings, ConfigError> {
         resolve::resolve(&self.0)
+    }
+
+    /// Where health and status are served, whatever else is missing.
+    ///
+    /// # Errors
+    /// It is not an address.
+    pub(crate) fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let found = given(&self.0.values, &keys::SERVER_LISTEN)?;
+        Ok(found.map(|found| found.value))
     }
 
     /// Whether somebody named a source.

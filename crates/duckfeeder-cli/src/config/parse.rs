@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use duckfeeder::config::{
-    ArrayMapping, BackfillMode, FeederName, KeylessPolicy, NumericMapping, OnTableError,
-    OnUnrepresentable,
+    ArrayMapping, BackfillMode, FeederName, KeylessPolicy, MaintenanceConfig, NumericMapping,
+    OnTableError, OnUnrepresentable,
 };
 use duckfeeder::config::{PublicationName, SlotName, TlsMode};
+use duckfeeder::storage::CreateOnly;
 
 use super::raw::Raw;
 
@@ -106,6 +107,30 @@ pub(crate) fn duration(raw: &Raw) -> Parsed<Duration> {
         Ok(duration) => Ok(duration),
         Err(_) => Err(Problem::new(format!("`{text}` is not a duration"), REMEDY)),
     }
+}
+
+/// How often something is done: a duration from one second, or `off`.
+pub(crate) fn interval(raw: &Raw) -> Parsed<Option<Duration>> {
+    if let Raw::Text(text) | Raw::Unquoted(text) = raw
+        && text == "off"
+    {
+        return Ok(None);
+    }
+    at_least(raw, Duration::from_secs(1), "1s").map(Some)
+}
+
+/// The janitor's grace period.
+pub(crate) fn grace(raw: &Raw) -> Parsed<Duration> {
+    at_least(raw, MaintenanceConfig::MIN_GRACE, "1h")
+}
+
+fn at_least(raw: &Raw, shortest: Duration, name: &str) -> Parsed<Duration> {
+    let given = duration(raw)?;
+    if given < shortest {
+        let what = format!("must not be below {name}");
+        return Err(Problem::new(what, format!("write \"{name}\" or more")));
+    }
+    Ok(given)
 }
 
 /// A number of bytes above zero: a whole number, or text such as `256MiB`.
@@ -282,6 +307,32 @@ pub(crate) fn on_unrepresentable(raw: &Raw) -> Parsed<OnUnrepresentable> {
             ("stop", OnUnrepresentable::Stop),
         ],
     )
+}
+
+/// How objects are kept from being replaced.
+pub(crate) fn create_only(raw: &Raw) -> Parsed<CreateOnly> {
+    choice(
+        raw,
+        &[
+            ("conditional", CreateOnly::Conditional),
+            ("head", CreateOnly::Head),
+        ],
+    )
+}
+
+/// The URL of a server: scheme, host and port.
+pub(crate) fn endpoint(raw: &Raw) -> Parsed<String> {
+    const REMEDY: &str =
+        "write http:// or https:// with host and port, such as \"http://127.0.0.1:9000\"";
+    let text = text(raw)?;
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    match rest.map(|rest| rest.strip_suffix('/').unwrap_or(rest)) {
+        Some(rest) if !rest.is_empty() && !rest.contains(['/', '?', '#', '@']) => Ok(text),
+        // It may hold a secret where none belongs.
+        _ => Err(Problem::new("is no URL of a server", REMEDY)),
+    }
 }
 
 /// How unbounded numeric is stored: `varchar`, `float64` or `decimal(p,s)`.

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use duckfeeder::Store;
 use duckfeeder::config::{
-    CatalogConfig, FeederConfig, FlushConfig, Limits, Policy, SourceConfig, TableRule,
+    CatalogConfig, FeederConfig, FlushConfig, Limits, MaintenanceConfig, Policy, SourceConfig,
+    TableRule,
 };
 use duckfeeder::config::{PublicationName, SlotName};
 
@@ -11,14 +13,15 @@ use super::endpoint;
 use super::error::ConfigError;
 use super::keys;
 use super::layer::{Layer, TableEntry, given, required};
+use super::store;
 
 /// A complete configuration.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// What the feeder is asked to do.
     pub(crate) feeder: FeederConfig,
-    /// Where the files go; `None` when nobody said so. See [`Settings::storage_url`].
-    storage_url: Option<String>,
+    /// Where the files go; `None` when nobody said so. See [`Settings::store`].
+    store: Option<Store>,
     /// Where to serve health and status.
     pub(crate) listen: Option<SocketAddr>,
     /// Whether `run` does anything.
@@ -27,8 +30,8 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Where the files go; an error when nobody said so.
-    pub(crate) fn storage_url(&self) -> Result<&str, ConfigError> {
-        self.storage_url.as_deref().ok_or_else(|| {
+    pub(crate) fn store(&self) -> Result<&Store, ConfigError> {
+        self.store.as_ref().ok_or_else(|| {
             ConfigError::new(
                 "`storage.url` is missing",
                 "set `storage.url` in the configuration file or the environment variable \
@@ -108,10 +111,14 @@ pub(super) fn resolve(layer: &Layer) -> Result<Settings, ConfigError> {
             shutdown_timeout: required(values, &keys::LIMITS_SHUTDOWN_TIMEOUT)?,
             copy_workers: required(values, &keys::LIMITS_COPY_WORKERS)?,
         },
+        maintenance: MaintenanceConfig {
+            interval: required(values, &keys::MAINTENANCE_INTERVAL)?,
+            grace: required(values, &keys::MAINTENANCE_GRACE)?,
+        },
     };
     Ok(Settings {
         feeder,
-        storage_url: given(values, &keys::STORAGE_URL)?.map(|found| found.value),
+        store: store::store(values)?,
         listen: given(values, &keys::SERVER_LISTEN)?.map(|found| found.value),
         enabled: required(values, &keys::ENABLED)?,
     })

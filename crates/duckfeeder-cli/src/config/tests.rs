@@ -5,12 +5,14 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use duckfeeder::Store;
 use duckfeeder::config::{
     ArrayMapping, BackfillMode, FlushConfig, KeylessPolicy, Limits, NumericMapping, OnTableError,
     OnUnrepresentable,
 };
 use duckfeeder::config::{PasswordSource, TlsMode};
-use secrecy::ExposeSecret;
+use duckfeeder::storage::{GcsOptions, S3Options};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::*;
 
@@ -247,10 +249,93 @@ const WIRES: &[Wire] = &[
         file: "\"file:///lake\"",
         variable: "file:///lake",
         arrived: |s| {
-            s.storage_url()
-                .map_or_else(|error| error.to_string(), str::to_owned)
+            s.store().map_or_else(
+                |error| error.to_string(),
+                |store| store.url().unwrap().to_owned(),
+            )
         },
         expected: "file:///lake",
+    },
+    Wire {
+        path: "storage.endpoint",
+        file: "\"http://h:1\"\nurl = \"s3://b\"",
+        variable: "http://h:1",
+        arrived: |s| s3(s).endpoint.unwrap_or_default(),
+        expected: "http://h:1",
+    },
+    Wire {
+        path: "storage.region",
+        file: "\"eu-west-1\"\nurl = \"s3://b\"",
+        variable: "eu-west-1",
+        arrived: |s| s3(s).region.unwrap_or_default(),
+        expected: "eu-west-1",
+    },
+    Wire {
+        path: "storage.path_style",
+        file: "true\nurl = \"s3://b\"",
+        variable: "true",
+        arrived: |s| format!("{:?}", s3(s).path_style),
+        expected: "Some(true)",
+    },
+    Wire {
+        path: "storage.profile",
+        file: "\"p\"\nurl = \"s3://b\"",
+        variable: "p",
+        arrived: |s| s3(s).profile.unwrap_or_default(),
+        expected: "p",
+    },
+    Wire {
+        path: "storage.access_key_id",
+        file: "\"id\"\nurl = \"s3://b\"\nsecret_access_key = \"s\"",
+        variable: "id",
+        arrived: |s| s3(s).access_key_id.unwrap_or_default(),
+        expected: "id",
+    },
+    Wire {
+        path: "storage.secret_access_key",
+        file: "\"hidden\"\nurl = \"s3://b\"\naccess_key_id = \"k\"",
+        variable: "hidden",
+        arrived: |s| secret(s3(s).secret_access_key),
+        expected: "hidden",
+    },
+    Wire {
+        path: "storage.secret_access_key_file",
+        file: concat!(
+            "\"",
+            env!("CARGO_MANIFEST_DIR"),
+            "/src/config/tests/secret\"\nurl = \"s3://b\"\naccess_key_id = \"k\""
+        ),
+        variable: concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/secret"),
+        arrived: |s| secret(s3(s).secret_access_key),
+        expected: "from a file",
+    },
+    Wire {
+        path: "storage.session_token",
+        file: "\"token\"\nurl = \"s3://b\"\naccess_key_id = \"k\"\nsecret_access_key = \"s\"",
+        variable: "token",
+        arrived: |s| secret(s3(s).session_token),
+        expected: "token",
+    },
+    Wire {
+        path: "storage.create_only",
+        file: "\"head\"\nurl = \"s3://b\"",
+        variable: "head",
+        arrived: |s| format!("{:?}", s3(s).create_only),
+        expected: "Head",
+    },
+    Wire {
+        path: "storage.credentials_file",
+        file: "\"/key.json\"\nurl = \"gs://b\"",
+        variable: "/key.json",
+        arrived: |s| shown(gcs(s).credentials_file.as_ref()),
+        expected: "/key.json",
+    },
+    Wire {
+        path: "storage.anonymous",
+        file: "true\nurl = \"gs://b\"",
+        variable: "true",
+        arrived: |s| gcs(s).anonymous.to_string(),
+        expected: "true",
     },
     Wire {
         path: "policy.on_table_error",
@@ -316,6 +401,20 @@ const WIRES: &[Wire] = &[
         expected: "8",
     },
     Wire {
+        path: "maintenance.interval",
+        file: "\"off\"",
+        variable: "off",
+        arrived: |s| format!("{:?}", s.feeder.maintenance.interval),
+        expected: "None",
+    },
+    Wire {
+        path: "maintenance.grace",
+        file: "\"2h\"",
+        variable: "2h",
+        arrived: |s| format!("{:?}", s.feeder.maintenance.grace),
+        expected: "7200s",
+    },
+    Wire {
         path: "server.listen",
         file: "\"[::1]:9187\"",
         variable: "[::1]:9187",
@@ -334,18 +433,57 @@ fn file_with(wire: &Wire) -> String {
     }
 }
 
-/// The other half of a client certificate, which must not be alone.
-fn partner(path: &str) -> Option<(String, &'static str)> {
-    let (section, key) = path.split_once('.')?;
-    let other = match key {
-        "tls_cert_file" => "tls_key_file",
-        "tls_key_file" => "tls_cert_file",
-        _ => return None,
+/// What a key does not come without: the other half of a client certificate, the store that it is a setting of.
+fn partners(path: &str) -> Vec<(String, &'static str)> {
+    let others: &[(&str, &str)] = match path {
+        "source.tls_cert_file" => &[("source.tls_key_file", "/other")],
+        "source.tls_key_file" => &[("source.tls_cert_file", "/other")],
+        "catalog.tls_cert_file" => &[("catalog.tls_key_file", "/other")],
+        "catalog.tls_key_file" => &[("catalog.tls_cert_file", "/other")],
+        "storage.credentials_file" | "storage.anonymous" => &[("storage.url", "gs://b")],
+        "storage.access_key_id" => &[
+            ("storage.url", "s3://b"),
+            ("storage.secret_access_key", "s"),
+        ],
+        "storage.secret_access_key"
+        | "storage.secret_access_key_file"
+        | "storage.session_token" => &[
+            ("storage.url", "s3://b"),
+            ("storage.access_key_id", "k"),
+            ("storage.secret_access_key", "s"),
+        ],
+        "storage.url" => &[],
+        path if path.starts_with("storage.") => &[("storage.url", "s3://b")],
+        _ => &[],
     };
-    Some((
-        keys::environment_name(&format!("{section}.{other}")),
-        "/other",
-    ))
+    let replaced = match path {
+        "storage.secret_access_key_file" => "storage.secret_access_key",
+        path => path,
+    };
+    others
+        .iter()
+        .filter(|(other, _)| *other != replaced)
+        .map(|(other, value)| (keys::environment_name(other), *value))
+        .collect()
+}
+
+/// The options of the store.
+fn s3(settings: &Settings) -> S3Options {
+    let options = settings.store().ok().and_then(Store::options);
+    options
+        .map(|options| options.s3.clone())
+        .unwrap_or_default()
+}
+
+fn gcs(settings: &Settings) -> GcsOptions {
+    let options = settings.store().ok().and_then(Store::options);
+    options
+        .map(|options| options.gcs.clone())
+        .unwrap_or_default()
+}
+
+fn secret(secret: Option<SecretString>) -> String {
+    secret.map_or_else(String::new, |secret| secret.expose_secret().to_owned())
 }
 
 #[test]
@@ -368,9 +506,9 @@ fn every_key_arrives_from_file_and_environment_in_both_spellings() {
         assert_eq!(arrived(&from_file), *expected, "{path} in the file");
         let long = keys::environment_name(path);
         for name in BTreeSet::from([long.clone(), long.replace("__", "_")]) {
-            let partner = partner(path);
+            let partners = partners(path);
             let mut variables = vec![(name.as_str(), *variable)];
-            variables.extend(partner.iter().map(|(name, value)| (name.as_str(), *value)));
+            variables.extend(partners.iter().map(|(name, value)| (name.as_str(), *value)));
             let from_environment = settings(MINIMAL, &variables).unwrap();
             assert_eq!(arrived(&from_environment), *expected, "{name}");
         }
@@ -490,7 +628,12 @@ fn defaults_are_those_of_the_feeder() {
     );
     assert!(settings.enabled);
     assert!(settings.listen.is_none());
-    assert!(settings.storage_url().is_err());
+    assert!(
+        settings
+            .store()
+            .map(|store| store.url().unwrap_or_default().to_owned())
+            .is_err()
+    );
     assert!(settings.require_tables().is_err());
 }
 
@@ -524,7 +667,7 @@ fn flag_beats_environment_beats_file() {
         [
             settings.feeder.name.to_string(),
             settings.feeder.source.endpoint.database.clone(),
-            settings.storage_url().unwrap().to_owned(),
+            settings.store().unwrap().url().unwrap().to_owned(),
             settings.feeder.catalog.endpoint.database.clone(),
             tables.join(" "),
         ]
@@ -696,9 +839,49 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "the keys of [tables] are source, enabled, target_schema, target_table, exclude_columns, where, backfill, numeric, arrays, before_image",
     ),
     (
-        "[storage]\nregion = \"eu\"",
-        "`storage.region` comes with object stores, which this version does not have (duckfeeder.toml:2)",
-        "remove it; this version stores files in file:///... only",
+        "[storage]\nurl = \"file:///lake\"\nregion = \"eu\"",
+        "`storage.region` is a setting of S3 (duckfeeder.toml:3)",
+        "remove it, or let `storage.url` begin with s3://",
+    ),
+    (
+        "[storage]\nurl = \"s3://b\"\nanonymous = true",
+        "`storage.anonymous` is a setting of Google Cloud Storage (duckfeeder.toml:3)",
+        "remove it, or let `storage.url` begin with gs://",
+    ),
+    (
+        "[storage]\nurl = \"/lake\"\nendpoint = \"http://h\"",
+        "`storage.endpoint` is a setting of object stores (duckfeeder.toml:3)",
+        "remove it, or let `storage.url` begin with s3:// or gs://",
+    ),
+    (
+        "[storage]\nurl = \"s3://b\"\naccess_key_id = \"k\"",
+        "`storage.access_key_id` needs `storage.secret_access_key` (duckfeeder.toml:3)",
+        "set `storage.secret_access_key` too, or leave both out to use the credentials that the AWS tools find",
+    ),
+    (
+        "[storage]\nurl = \"s3://b\"\nsession_token = \"t\"",
+        "`storage.session_token` needs `storage.access_key_id` (duckfeeder.toml:3)",
+        "set `storage.access_key_id` too, or leave both out to use the credentials that the AWS tools find",
+    ),
+    (
+        "[storage]\nurl = \"s3://b\"\naccess_key_id = \"k\"\nsecret_access_key = \"s\"\nsecret_access_key_file = \"/f\"",
+        "`storage.secret_access_key` and `storage.secret_access_key_file` are both set (duckfeeder.toml:5)",
+        "keep one of the two",
+    ),
+    (
+        "[storage]\nurl = \"s3://b\"\naccess_key_id = \"k\"\nsecret_access_key_file = \"/not/there\"",
+        "`storage.secret_access_key_file`: cannot read /not/there: No such file or directory (os error 2) (duckfeeder.toml:4)",
+        "name a file with the secret access key that this process may read",
+    ),
+    (
+        "[storage]\nurl = \"gs://b\"\ncredentials_file = \"/k\"\nanonymous = true",
+        "`storage.credentials_file` and `storage.anonymous` contradict each other (duckfeeder.toml:3)",
+        "keep one of the two",
+    ),
+    (
+        "[storage]\nurl = \"s3://b\"\nendpoint = \"http://key:secret@h/\"",
+        "`storage.endpoint`: is no URL of a server (duckfeeder.toml:3)",
+        "write http:// or https:// with host and port, such as \"http://127.0.0.1:9000\"",
     ),
     (
         "source = \"postgres://f@h/d\"",
@@ -789,6 +972,16 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[limits]\nmemory = 2024-01-01",
         "`limits.memory`: expected a size, found a date or time (duckfeeder.toml:2)",
         "write a size such as \"256MiB\" or \"1GB\", or a number of bytes",
+    ),
+    (
+        "[maintenance]\ninterval = \"10ms\"",
+        "`maintenance.interval`: must not be below 1s (duckfeeder.toml:2)",
+        "write \"1s\" or more",
+    ),
+    (
+        "[maintenance]\ngrace = \"59m\"",
+        "`maintenance.grace`: must not be below 1h (duckfeeder.toml:2)",
+        "write \"1h\" or more",
     ),
     (
         "[limits]\ncopy_workers = 65",
@@ -931,12 +1124,6 @@ const VARIABLE_MISTAKES: &[(&str, &str, &str, &str)] = &[
         "unset it; the variables are DUCKFEEDER_<SECTION>__<KEY>, such as DUCKFEEDER_SOURCE__URL",
     ),
     (
-        "DUCKFEEDER_STORAGE__SECRET_ACCESS_KEY",
-        "x",
-        "`storage.secret_access_key` comes with object stores, which this version does not have (environment variable DUCKFEEDER_STORAGE__SECRET_ACCESS_KEY)",
-        "remove it; this version stores files in file:///... only",
-    ),
-    (
         "DUCKFEEDER_FLUSH__MAX_ROWS",
         "many",
         "`flush.max_rows`: not a whole number from 1 (environment variable DUCKFEEDER_FLUSH__MAX_ROWS)",
@@ -1075,7 +1262,13 @@ fn the_template_is_a_configuration_without_secrets() {
     let settings = settings(&text, &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
     assert_eq!(settings.feeder.source.endpoint.database, "d");
     assert_eq!(settings.feeder.name.as_str(), "shop");
-    assert_eq!(settings.storage_url().unwrap(), "file:///lake");
+    assert_eq!(
+        settings
+            .store()
+            .map(|store| store.url().unwrap_or_default().to_owned())
+            .unwrap(),
+        "file:///lake"
+    );
     let sources: Vec<&str> = settings
         .feeder
         .tables

@@ -85,7 +85,7 @@ impl EpochHook {
                  commit_timestamp = coalesce(
                      timestamptz '1970-01-01 00:00:00+00' + $5::bigint * interval '1 microsecond',
                      commit_timestamp),
-                 updated_at = clock_timestamp()
+                 waiting_for = null, waiting_since = null, updated_at = clock_timestamp()
              where name = $1",
         )
         .bind(self.feeder.as_str())
@@ -169,7 +169,9 @@ impl Control {
         }
         sqlx::query(
             "update duckfeeder.feeders
-             set checkpoint = $2::text::pg_lsn, updated_at = clock_timestamp() where name = $1",
+             set checkpoint = $2::text::pg_lsn, waiting_for = null, waiting_since = null,
+                 updated_at = clock_timestamp()
+             where name = $1",
         )
         .bind(self.feeder().as_str())
         .bind(to.to_string())

@@ -75,6 +75,10 @@ pub struct FeederRow {
     pub commit_timestamp: Option<i64>,
     /// Whether slot and publication were dropped by `teardown`: the next start begins anew.
     pub torn_down: bool,
+    /// The error that the feeder waits out, as long as nothing was committed since.
+    pub waiting_for: Option<String>,
+    /// Since when: microseconds since 1970-01-01 UTC.
+    pub waiting_since: Option<i64>,
     /// When the row was last written, by the catalog's clock: microseconds since 1970-01-01 UTC.
     pub updated_at: i64,
 }
@@ -89,7 +93,8 @@ impl Control {
         let failed = ControlError::database("reading the feeder's row");
         let row = sqlx::query(
             "select lake, system_identifier, timeline, slot, publication, publication_state, generation,
-                 owner, torn_down, checkpoint::text as checkpoint, attempt, last_snapshot,
+                 owner, torn_down, checkpoint::text as checkpoint, attempt, last_snapshot, waiting_for,
+                 (extract(epoch from waiting_since) * 1000000)::bigint as waiting_micros,
                  (extract(epoch from commit_timestamp) * 1000000)::bigint as commit_micros,
                  (extract(epoch from updated_at) * 1000000)::bigint as updated_micros
              from duckfeeder.feeders where name = $1",
@@ -186,6 +191,27 @@ impl Control {
                 .into());
             }
         }
+        tx.commit().await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Notes for `status` which error is being waited out; the next commit, or the next start, removes the note.
+    ///
+    /// # Errors
+    /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
+    pub async fn note_waiting(&self, fence: &Fence, error: &str) -> Result<(), FeederError> {
+        let failed = ControlError::database("noting what is waited for");
+        let (mut tx, _) = self.begin(fence).await?;
+        sqlx::query(
+            "update duckfeeder.feeders
+             set waiting_for = $2, waiting_since = coalesce(waiting_since, clock_timestamp())
+             where name = $1",
+        )
+        .bind(self.feeder.as_str())
+        .bind(error)
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
         tx.commit().await.map_err(failed)?;
         Ok(())
     }
@@ -293,6 +319,8 @@ fn decode(row: &PgRow) -> Result<FeederRow, ControlError> {
         generation: Generation::new(generation),
         owner: row.try_get("owner").map_err(&failed)?,
         torn_down: row.try_get("torn_down").map_err(&failed)?,
+        waiting_for: row.try_get("waiting_for").map_err(&failed)?,
+        waiting_since: row.try_get("waiting_micros").map_err(&failed)?,
         checkpoint: parse_lsn(&checkpoint, "feeders", "checkpoint")?,
         attempt: row.try_get("attempt").map_err(&failed)?,
         last_snapshot: row.try_get("last_snapshot").map_err(&failed)?,

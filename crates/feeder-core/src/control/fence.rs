@@ -90,7 +90,8 @@ impl Control {
     pub async fn fence(&self, lock: FeederLock, owner: &str) -> Result<Fence, FeederError> {
         let generation: Option<i64> = sqlx::query_scalar(
             "update duckfeeder.feeders
-             set generation = generation + 1, owner = $2, updated_at = clock_timestamp()
+             set generation = generation + 1, owner = $2, waiting_for = null, waiting_since = null,
+                 updated_at = clock_timestamp()
              where name = $1 and lake = $3 returning generation",
         )
         .bind(self.feeder.as_str())

@@ -1,7 +1,5 @@
 //! Files that were, or are about to be, uploaded and that no snapshot names yet (I7).
 
-use std::time::Duration;
-
 use ducklake_catalog::sqlx::{self, PgConnection, Row as _, postgres::PgRow};
 
 use super::{Control, ControlError, Fence};
@@ -64,35 +62,6 @@ impl Control {
         .map_err(&failed)?;
         tx.commit().await.map_err(failed)?;
         Ok(())
-    }
-
-    /// Takes over the feeder's files that were declared at least `age` ago, for removal.
-    ///
-    /// Once this returns no commit can name them: one that tries fails with
-    /// [`ControlError::FilesClaimed`]. Only then may the objects be removed.
-    ///
-    /// # Errors
-    /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
-    pub async fn claim_files(
-        &self,
-        fence: &Fence,
-        age: Duration,
-    ) -> Result<Vec<PendingFile>, FeederError> {
-        let failed = ControlError::database("claiming declared files");
-        let (mut tx, _) = self.begin(fence).await?;
-        let rows = sqlx::query(
-            "delete from duckfeeder.pending_files
-             where feeder = $1 and created_at <= clock_timestamp() - make_interval(secs => $2)
-             returning path, lake_table_id",
-        )
-        .bind(self.feeder().as_str())
-        .bind(age.as_secs_f64())
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(&failed)?;
-        let files = rows.iter().map(decode).collect::<Result<_, _>>()?;
-        tx.commit().await.map_err(failed)?;
-        Ok(files)
     }
 }
 

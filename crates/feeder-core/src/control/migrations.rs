@@ -28,13 +28,17 @@ const MIGRATIONS: &[Migration] = &[
         version: 3,
         sql: include_str!("sql/0003_unrepresentable.sql"),
     },
+    Migration {
+        version: 4,
+        sql: include_str!("sql/0004_waiting.sql"),
+    },
 ];
 
 /// Advisory lock of migrations: one at a time in a database.
 const LOCK_KEY: i64 = 5_927_439_025_401;
 
 /// The version that [`up`] leads to.
-pub const LATEST: i32 = 3;
+pub const LATEST: i32 = 4;
 
 /// Creates the control tables, or brings them to [`LATEST`].
 ///

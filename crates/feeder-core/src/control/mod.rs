@@ -7,15 +7,17 @@
 //! migrations     versions of this schema
 //! ```
 //!
-//! Three types share the work. [`Control`] reads, and needs no permission from anybody. [`Fence`] is
+//! Four types share the work. [`Control`] reads, and needs no permission from anybody. [`Fence`] is
 //! the right to write: a generation of the feeder's row that every transaction compares under the row's
 //! lock (I8). [`EpochHook`] does the same inside the catalog's commit, so that a snapshot and the
-//! checkpoint that it stands for become visible at once (I2).
+//! checkpoint that it stands for become visible at once (I2). [`DeclaredFiles`] is the janitor's: it claims what
+//! feeders left behind, and touches nothing else.
 //!
 //! Lock order of every transaction: the feeder's row, then the rest of this schema, then
 //! `ducklake_snapshot`. No column ever holds a secret or a value of a source row.
 
 mod checkpoint;
+mod declared;
 mod error;
 mod feeders;
 mod fence;
@@ -26,6 +28,7 @@ mod tables;
 mod transition;
 
 pub use checkpoint::{EpochHook, Resolution};
+pub use declared::{DeclaredFile, DeclaredFiles, JanitorLock};
 pub use error::ControlError;
 pub use feeders::{FeederRow, Generation, NewFeeder};
 pub use fence::{FeederLock, Fence};

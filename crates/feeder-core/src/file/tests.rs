@@ -227,3 +227,20 @@ fn a_commit_expects_exactly_the_lakes_columns() {
         assert_eq!((name, lake_type), (&column.name, &column.lake_type));
     }
 }
+
+#[tokio::test]
+async fn an_upload_that_cannot_be_completed_is_given_up() {
+    for operation in [Operation::PutPart, Operation::Complete] {
+        let store = Store::new();
+        let mut writer = store.writer();
+        for _ in 0..3 {
+            writer.write(batch(10)).await.unwrap();
+        }
+        let fault = Fault::refused(StorageErrorKind::Unavailable);
+        store.faults.inject(operation, 1, fault);
+        let error = writer.finish().await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        assert_eq!(store.faults.calls(Operation::Abort), 1, "{operation}");
+        assert!(store.objects().await.is_empty());
+    }
+}

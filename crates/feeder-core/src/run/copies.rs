@@ -166,7 +166,7 @@ impl Engine<'_> {
                     }
                     Err(error) if error.is_transient() => {
                         tracing::warn!(error = %error, "the copy broke; tables that are not done are copied again");
-                        self.last_error = Some(error.to_string());
+                        self.last_error = Some(error.explained());
                         now + self.round_backoff.next()
                     }
                     Err(error) => return Err(error),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cdc_source::ReplicationStream;
 
-use super::{ASK_INTERVAL, Engine, PUBLISH_INTERVAL, STATUS_INTERVAL};
+use super::{ASK_INTERVAL, Engine, PUBLISH_INTERVAL};
 use crate::status::{Phase, TableState, TableStatus};
 
 impl Engine<'_> {
@@ -93,7 +93,7 @@ impl Engine<'_> {
         if force || ask || now >= self.status_due || checkpoint > self.acknowledged {
             stream.send_status(checkpoint, ask).await?;
             self.acknowledged = checkpoint;
-            self.status_due = now + STATUS_INTERVAL;
+            self.status_due = now + self.status_interval;
             if ask {
                 self.asked_at = Some(now);
             }
