@@ -11,7 +11,7 @@ use duckfeeder_tests::{
 use crate::rig::{PATIENCE, Rig, SOURCE, seed, size};
 
 /// In every snapshot that says it is complete, what was taken from one place was given to another.
-fn expect_consistent_cuts(oracle: &mut Oracle, at_least: usize) -> Result<()> {
+pub(crate) fn expect_consistent_cuts(oracle: &mut Oracle, at_least: usize) -> Result<()> {
     let complete: Vec<_> = snapshots(oracle.db())?
         .into_iter()
         .filter(duckfeeder_tests::lake::Snapshot::complete)

@@ -4,7 +4,7 @@ use std::{env, time::Duration};
 
 use anyhow::{Context, Result};
 use duckfeeder_tests::{
-    Feeder, Lake, Options, Postgres,
+    Feeder, Lake, Options, Postgres, Store, StoreKind,
     compare::Oracle,
     feeder::{Config, Setup},
     postgres::SUPERUSER,
@@ -27,6 +27,7 @@ pub(crate) struct Rig {
     pub(crate) setup: Setup,
     pub(crate) lake: Lake,
     pub(crate) pg: Postgres,
+    pub(crate) store: Store,
 }
 
 impl Rig {
@@ -44,16 +45,32 @@ impl Rig {
         options: &Options,
         change: impl FnOnce(Config) -> Config,
     ) -> Result<Self> {
+        Self::in_store(StoreKind::Local, major, options, change)
+    }
+
+    /// With the lake in a store of this kind.
+    pub(crate) fn in_store(
+        kind: StoreKind,
+        major: u32,
+        options: &Options,
+        change: impl FnOnce(Config) -> Config,
+    ) -> Result<Self> {
         let pg = Postgres::start(major, options)?;
+        let store = Store::start(kind)?;
         pg.create_database(SOURCE)?;
         pg.create_database(CATALOG)?;
         let config = Config::new(
             &pg.url(SUPERUSER, SOURCE),
             Some(&pg.url(SUPERUSER, CATALOG)),
         );
-        let setup = Setup::new(&change(config))?;
-        let lake = Lake::new(&pg, CATALOG);
-        Ok(Self { setup, lake, pg })
+        let setup = Setup::new(&change(store.configure(config)?))?;
+        let lake = store.readable(Lake::new(&pg, CATALOG))?;
+        Ok(Self {
+            setup,
+            lake,
+            pg,
+            store,
+        })
     }
 
     /// Runs SQL at the source.

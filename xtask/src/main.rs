@@ -1,9 +1,11 @@
 //! Tasks of this workspace: `cargo xtask <task>`.
 
+mod dist;
 mod e2e;
 mod pg;
 mod quickstart;
 mod repo;
+mod test;
 mod tidy;
 
 use std::process::ExitCode;
@@ -24,7 +26,11 @@ enum Task {
     /// Show the whole thing at work: a Postgres, a shop that changes all the time, the feeder, DuckDB
     Quickstart(quickstart::Args),
     /// Run every test there is, getting Postgres and DuckDB first
-    Test(e2e::Args),
+    Test(test::Args),
+    /// The pipeline from Postgres to DuckDB, once per kind of store and once per version of Postgres
+    E2e(e2e::Args),
+    /// Make what a release consists of: archive, checksums, bill of materials; and try it out
+    Dist(dist::Args),
     /// Check what no compiler checks: dependency rules, module docs, file lengths, stray blanks
     Tidy,
     /// Start a scratch Postgres and print its URL; it is gone after Ctrl-C
@@ -36,7 +42,9 @@ enum Task {
 fn main() -> ExitCode {
     let outcome: Result<()> = match Cli::parse().task {
         Task::Quickstart(args) => quickstart::run(&args),
-        Task::Test(args) => e2e::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::E2e(args) => e2e::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Tidy => tidy::run(),
         Task::Pg(args) => pg::run(&args),
         Task::Env(args) => pg::print_env(&args),

@@ -20,8 +20,8 @@ use duckfeeder_tests::{
 use site::Site;
 
 use crate::{
-    e2e::cargo_step,
     repo::{preflight, say, wait_for_ctrl_c},
+    test::cargo_step,
 };
 
 /// How often something happens in the shop.
