@@ -219,6 +219,23 @@ async fn a_server_that_stops_ends_the_stream_in_good_order() {
             .start_replication(&name(), created.consistent_point, &[publication()], OPTIONS)
             .await
             .unwrap();
+        // A walsender that has just begun is ended like any other backend.
+        let streaming = async {
+            let state = "select state from pg_catalog.pg_stat_replication";
+            while sql
+                .query(state)
+                .await
+                .unwrap()
+                .first()
+                .and_then(|row| row.get(0))
+                != Some("streaming")
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), streaming)
+            .await
+            .expect("the walsender does not stream");
         sql.close().await;
         cluster.stop_fast();
         let mut received = Lsn::ZERO;
