@@ -19,6 +19,9 @@ use crate::{
     tools::Tools,
 };
 
+/// Why there is one, is said there.
+const FRONT: &str = include_str!("moto_front.py");
+
 /// How long the server may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -62,20 +65,16 @@ impl S3Server {
         let packages = Tools::locate()?.moto()?;
         let home = tempfile::Builder::new().prefix("df-s3-").tempdir()?;
         let log = home.path().join("log");
+        let front = home.path().join("moto_front.py");
+        std::fs::write(&front, FRONT)?;
         let mut attempt = 1;
         loop {
             let port = free_port()?;
             let file = File::create(&log)?;
             let mut command = Command::new("python3");
             command
-                .args([
-                    "-m",
-                    "moto.server",
-                    "-H",
-                    "127.0.0.1",
-                    "-p",
-                    &port.to_string(),
-                ])
+                .arg(&front)
+                .arg(port.to_string())
                 .env("PYTHONPATH", &packages)
                 .env("PYTHONDONTWRITEBYTECODE", "1")
                 .current_dir(home.path())
