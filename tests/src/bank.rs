@@ -36,6 +36,7 @@ pub struct Bank {
     url: String,
     branches: u32,
     accounts_per_branch: u32,
+    pause: Duration,
 }
 
 impl Bank {
@@ -67,7 +68,15 @@ impl Bank {
             url: pg.url(SUPERUSER, database),
             branches,
             accounts_per_branch,
+            pause: Duration::ZERO,
         })
+    }
+
+    /// The same bank with clients that rest after each transaction, to leave the machine to others.
+    #[must_use]
+    pub fn resting(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
     }
 
     /// Starts clients that transfer money until they are stopped.
@@ -106,6 +115,7 @@ impl Bank {
                  end;"
             ))?;
             done.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(self.pause);
         }
         Ok(())
     }
@@ -167,12 +177,17 @@ impl Drop for Clients {
 /// When the lake cannot be read.
 pub fn sums_at(db: &mut DuckDb, version: i64) -> Result<Vec<Option<String>>> {
     let at = format!("at (version => {version})");
+    // Rows that were streamed before the last copy began are in the copy too.
+    let start = format!(
+        "select _df_lsn as l, _df_seq as s from lake.raw.pgbench_history {at} \
+         where _df_op in ('reset', 'truncate') order by all desc limit 1"
+    );
     let rows = db.query(&format!(
         "select (select coalesce(sum(abalance), 0) from lake.raw.pgbench_accounts_current {at}),
                 (select coalesce(sum(tbalance), 0) from lake.raw.pgbench_tellers_current {at}),
                 (select coalesce(sum(bbalance), 0) from lake.raw.pgbench_branches_current {at}),
-                (select coalesce(sum(delta), 0) from lake.raw.pgbench_history {at}
-                 where _df_op in ('insert', 'snapshot'))"
+                (select coalesce(sum(delta), 0) from lake.raw.pgbench_history {at} left join ({start}) on true
+                 where _df_op in ('insert', 'snapshot') and (l is null or (_df_lsn, _df_seq) > (l, s)))"
     ))?;
     Ok(rows.rows.into_iter().flatten().collect())
 }

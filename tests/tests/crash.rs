@@ -39,7 +39,7 @@ fn kills_at_random_instants_lose_and_repeat_nothing() -> Result<()> {
     clients.wait_for_more(20)?;
 
     // Inside the first copy: each life ends before the accounts are in the lake.
-    let (mut in_copy, mut lives, wanted_in_copy) = (0, 0, size(3, 10));
+    let (mut in_copy, mut lives, wanted_in_copy) = (0, 0, size(3, 40));
     while in_copy < wanted_in_copy {
         lives += 1;
         ensure!(
@@ -61,7 +61,7 @@ fn kills_at_random_instants_lose_and_repeat_nothing() -> Result<()> {
     }
     // While streaming, at any point of the way from the start to the steady state.
     let mut feeder = rig.stream(&TABLES)?;
-    for _ in 0..size(4, 20) {
+    for _ in 0..size(4, 160) {
         kill_within(&mut rng, 2_500, &mut feeder)?;
         feeder.kill()?;
         lives += 1;

@@ -34,6 +34,8 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli, console: &Console) -> Result {
     logging::init(cli.global.log, console)?;
+    #[cfg(debug_assertions)]
+    arm_failpoint()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -48,4 +50,18 @@ fn start(cli: Cli, console: &Console) -> Result {
     // A blocking file operation that hangs does not hold up the exit.
     runtime.shutdown_background();
     exit
+}
+
+/// Crash tests name the point where this process is to end. No release build does that.
+#[cfg(debug_assertions)]
+fn arm_failpoint() -> Result<()> {
+    let Some(wanted) = std::env::var_os("DUCKFEEDER_TEST_FAILPOINT") else {
+        return Ok(());
+    };
+    feeder_core::failpoint::arm(&wanted.to_string_lossy()).map_err(|error| {
+        Failure::usage(
+            error.to_string(),
+            "unset DUCKFEEDER_TEST_FAILPOINT, which is for tests only",
+        )
+    })
 }

@@ -28,6 +28,7 @@ use crate::control::{Control, Fence};
 use crate::dead_letters::DeadLetters;
 use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
 use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::failpoint::{self, Failpoint};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::layout::SourceColumn;
 
@@ -140,6 +141,7 @@ async fn round(
     let name = leader.export_snapshot().await.map_err(from_source)?;
     let timestamp = transaction_micros(&mut leader).await?;
     exporter.close().await;
+    failpoint::reach(Failpoint::CopySnapshotShared);
 
     let (tables, queue) = plan(&mut leader, tables).await?;
     let queue = Arc::new(Mutex::new(queue));
@@ -387,6 +389,7 @@ impl Round {
                 return Err(error);
             }
         };
+        failpoint::reach(Failpoint::CopyRangeRead);
         let mut files = Vec::new();
         if rows > 0 {
             files.push(writer.finish().await?);
@@ -395,7 +398,9 @@ impl Round {
         }
         if let Some(writer) = letters.writer {
             files.push(writer.finish().await?);
+            failpoint::reach(Failpoint::DeadLettersUploaded);
         }
+        failpoint::reach(Failpoint::CopyRangeUploaded);
         if let Some((session, _)) = source {
             session.end().await.map_err(from_source)?.close().await;
         }

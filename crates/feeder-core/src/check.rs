@@ -155,12 +155,10 @@ pub(crate) async fn registered(
         return Ok(BTreeSet::new());
     }
     let control = Control::new(catalog, config.name.clone());
-    match control.load_feeder().await? {
-        Some(feeder) if !feeder.torn_down => {
-            let rows = control.tables().await?;
-            Ok(rows.into_iter().map(|row| row.source_oid).collect())
-        }
-        _ => Ok(BTreeSet::new()),
+    if control.is_registered().await? {
+        control.table_oids().await
+    } else {
+        Ok(BTreeSet::new())
     }
 }
 

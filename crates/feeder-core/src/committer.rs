@@ -27,6 +27,7 @@ use crate::control::{
 };
 use crate::epoch::{CopiedTable, EpochEnd, Part, Report, TableBatch, Work};
 use crate::error::{FeederError, FeederErrorKind, control_error, from_catalog};
+use crate::failpoint::{self, Failpoint};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::retry::Backoff;
 
@@ -108,8 +109,14 @@ impl Committer {
         for TableBatch { table, rows } in part.batches {
             if rows.num_rows() > 0 {
                 let file = self.upload(&table, rows, reports).await?;
+                if file.is_dead_letters() {
+                    failpoint::reach(Failpoint::DeadLettersUploaded);
+                }
                 self.files.push((part.transaction, file));
             }
+        }
+        if part.end.is_none() {
+            failpoint::reach(Failpoint::SpillUploaded);
         }
         tell(reports, Report::PartDone { bytes: part.bytes }).await?;
         match part.end {
@@ -190,7 +197,10 @@ impl Committer {
                 message: "changes",
             };
             match self.commit(&commit, reports).await {
-                Ok(snapshot) => break snapshot,
+                Ok(snapshot) => {
+                    failpoint::reach(Failpoint::CommitAfter);
+                    break snapshot;
+                }
                 Err(CommitFailure::Table(table, error)) => {
                     // Rule 17: the others go on without it.
                     tracing::error!(table = %table.source, error = %error, "the table's lake table was changed by somebody else");
@@ -248,8 +258,10 @@ impl Committer {
             message: "first copy",
         };
         let source_oid = copy.table.source_oid;
+        failpoint::reach(Failpoint::CopyBeforeCommit);
         match self.commit(&commit, reports).await {
             Ok(snapshot) => {
+                failpoint::reach(Failpoint::CopyCommitted);
                 tracing::info!(table = %copy.table.source, rows = copy.rows, point = %copy.point, snapshot, "the copy is in the lake");
                 tell(
                     reports,
@@ -289,6 +301,7 @@ impl Committer {
         reports: &mpsc::Sender<Report>,
     ) -> Result<(), FeederError> {
         let mut backoff = Backoff::new();
+        failpoint::reach(Failpoint::AdvanceBefore);
         // Repeating it after a lost answer is harmless (I11).
         while let Err(error) = self
             .control
@@ -301,6 +314,7 @@ impl Committer {
             self.wait(&mut backoff, "checkpoint", error, reports)
                 .await?;
         }
+        failpoint::reach(Failpoint::AdvanceAfter);
         self.checkpoint = to;
         let report = Report::Committed {
             to,
@@ -353,6 +367,11 @@ impl Committer {
         };
         let changes = self.change_set(commit);
         let snapshot = match self.catalog.commit(&changes, &mut hook).await {
+            Ok(_) if failpoint::is_due(Failpoint::CommitAnswerLost) => {
+                let lost = "the answer to COMMIT is thrown away";
+                let lost = FeederError::transient(FeederErrorKind::Catalog, lost);
+                self.resolve(attempt, lost).await?
+            }
             Ok(committed) => {
                 self.verify_after_commit(commit.files, committed.file_deletion_grace)
                     .await;
@@ -360,7 +379,7 @@ impl Committer {
             }
             Err(error) if error.commit_outcome_unknown() => {
                 tracing::warn!(error = %error, "the answer to COMMIT is lost; reading the checkpoint row");
-                self.resolve(attempt, error).await?
+                self.resolve(attempt, from_catalog(error)).await?
             }
             Err(error) => return Err(classify(commit, error)),
         };
@@ -368,17 +387,13 @@ impl Committer {
     }
 
     /// I11: whether the attempt is in the catalog is what the feeder row says, once it can be read.
-    async fn resolve(
-        &self,
-        attempt: Uuid,
-        lost: ducklake_catalog::CatalogError,
-    ) -> Result<i64, CommitFailure> {
+    async fn resolve(&self, attempt: Uuid, lost: FeederError) -> Result<i64, CommitFailure> {
         let mut backoff = Backoff::new();
         loop {
             match self.control.resolve_attempt(&self.fence, attempt).await {
                 Ok(Resolution::Committed { snapshot }) => return Ok(snapshot),
                 Ok(Resolution::NotCommitted) => {
-                    return Err(CommitFailure::Other(transient(&from_catalog(lost))));
+                    return Err(CommitFailure::Other(transient(&lost)));
                 }
                 Err(error) if error.is_transient() => {
                     tracing::warn!(error = %error, "the checkpoint row cannot be read yet");

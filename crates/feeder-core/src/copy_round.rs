@@ -10,6 +10,7 @@ use crate::backfill::{CopyRequest, CopySnapshot};
 use crate::control::{Fence, TableTransition};
 use crate::encode::RowOptions;
 use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::failpoint::{self, Failpoint};
 use crate::file::LakeTable;
 use crate::intake::FedTable;
 use crate::layout::SourceColumn;
@@ -63,6 +64,7 @@ pub(crate) async fn prepare(
         transitions.extend(kept_partitions(&mut connection, &oids).await?);
     }
     source.control.update_tables(fence, &transitions).await?;
+    failpoint::reach(Failpoint::CopyStatesWritten);
     let (exporter, snapshot) = if let Some(first) = first {
         first
     } else {
@@ -73,6 +75,7 @@ pub(crate) async fn prepare(
             .create_slot(&temporary_slot(source)?, true)
             .await
             .map_err(from_source)?;
+        failpoint::reach(Failpoint::CopySnapshotExported);
         let point = created.consistent_point;
         let name = created.snapshot;
         (exporter, CopySnapshot { point, name })

@@ -10,6 +10,7 @@ use storage::{MultipartUpload, ObjectPath, Storage, StorageError, StorageErrorKi
 use uuid::Uuid;
 
 use crate::error::{FeederError, FeederErrorKind, from_storage};
+use crate::failpoint::{self, Failpoint};
 use crate::layout::LakeColumn;
 use crate::stats;
 
@@ -104,6 +105,7 @@ impl FileWriter {
     /// Encodes a batch and uploads the row groups that are complete.
     pub(crate) async fn write(&mut self, batch: RecordBatch) -> Result<(), FeederError> {
         let mut encoder = self.take_encoder()?;
+        failpoint::reach(Failpoint::EncodeBefore);
         let (encoder, result) = blocking(move || {
             let result = encoder.write(&batch);
             let encoded = encoder.take_encoded();
@@ -111,13 +113,16 @@ impl FileWriter {
         })
         .await?;
         self.encoder = Some(encoder);
+        failpoint::reach(Failpoint::EncodeAfter);
         if let Some(bytes) = result.map_err(encode_error(&self.table))? {
             if self.upload.is_none() {
                 let upload = self.storage.start_multipart(&self.path).await;
                 self.upload = Some(upload.map_err(upload_error)?);
+                failpoint::reach(Failpoint::UploadBegun);
             }
             if let Some(upload) = &mut self.upload {
                 upload.put_part(bytes).await.map_err(upload_error)?;
+                failpoint::reach(Failpoint::UploadPart);
             }
         }
         Ok(())
@@ -154,12 +159,19 @@ impl FileWriter {
 
     /// Makes the object complete with its last bytes.
     async fn store(&mut self, tail: Bytes) -> Result<(), FeederError> {
+        failpoint::reach(Failpoint::FileEncoded);
         let Some(upload) = &mut self.upload else {
+            failpoint::reach(Failpoint::PutBefore);
             let put = self.storage.put(&self.path, tail.into()).await;
-            return put.map_err(upload_error);
+            put.map_err(upload_error)?;
+            failpoint::reach(Failpoint::PutAfter);
+            return Ok(());
         };
         upload.put_part(tail).await.map_err(upload_error)?;
-        upload.complete().await.map_err(upload_error)
+        failpoint::reach(Failpoint::UploadBeforeComplete);
+        upload.complete().await.map_err(upload_error)?;
+        failpoint::reach(Failpoint::UploadComplete);
+        Ok(())
     }
 
     /// Gives the upload up; what it left behind is removed as far as the store allows.

@@ -21,6 +21,7 @@ use crate::check;
 use crate::config::CatalogConfig;
 use crate::control::{DeclaredFile, DeclaredFiles, JanitorLock, migrations};
 use crate::error::{FeederError, FeederErrorKind, from_catalog, from_storage};
+use crate::failpoint::{self, Failpoint};
 
 use report::Found;
 
@@ -170,6 +171,7 @@ impl Janitor {
                 return Ok(());
             };
             after.clone_from(&last.path);
+            failpoint::reach(Failpoint::JanitorClaimed);
             if !self.delete && due.len() < DUE {
                 due.extend(files.iter().map(|file| file.path.clone()));
             }
@@ -206,7 +208,9 @@ impl Janitor {
         }
         done.extend(self.clear(found, section).await);
         if self.delete {
+            failpoint::reach(Failpoint::JanitorDeleted);
             self.declared.release(&done).await?;
+            failpoint::reach(Failpoint::JanitorReleased);
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ mod encode;
 mod endpoint;
 mod epoch;
 mod error;
+#[doc(hidden)]
+pub mod failpoint;
 mod feeder;
 mod file;
 mod intake;

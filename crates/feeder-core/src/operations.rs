@@ -7,6 +7,7 @@ use crate::check;
 use crate::config::{CatalogConfig, FeederConfig};
 use crate::control::{Control, migrations};
 use crate::error::{FeederError, from_source};
+use crate::failpoint::{self, Failpoint};
 use crate::setup::owner;
 use crate::{publish, select};
 
@@ -19,7 +20,9 @@ pub async fn resync(config: &FeederConfig, table: &str) -> Result<(), FeederErro
     let catalog = check::connect_catalog(&config.catalog).await?;
     Control::new(&catalog, config.name.clone())
         .request_resync(&schema, &name)
-        .await
+        .await?;
+    failpoint::reach(Failpoint::ResyncRequested);
+    Ok(())
 }
 
 /// Asks the running feeder to bring its checkpoint up to `position`, even if nothing of its tables changes.

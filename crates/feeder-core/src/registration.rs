@@ -11,6 +11,7 @@ use crate::config::{BackfillMode, FeederConfig};
 use crate::control::{Control, FeederRow, Fence, NewTable, TableRow, TableTransition};
 use crate::encode::RowOptions;
 use crate::error::{FeederError, FeederErrorKind};
+use crate::failpoint::{self, Failpoint};
 use crate::intake::FedTable;
 use crate::lake_tables;
 use crate::partitions;
@@ -27,7 +28,10 @@ pub(crate) async fn reconcile_tables(
     added: &[(String, String)],
     fresh: bool,
 ) -> Result<Vec<TableRow>, FeederError> {
-    control.take_resync_requests(fence).await?;
+    let requested = control.take_resync_requests(fence).await?;
+    if !requested.is_empty() {
+        failpoint::reach(Failpoint::ResyncsTaken);
+    }
     let rows = control.tables().await?;
     let mut transitions = Vec::new();
     let mut new = Vec::new();

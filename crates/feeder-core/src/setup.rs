@@ -17,6 +17,7 @@ use crate::check::{self, SourceInspection};
 use crate::config::FeederConfig;
 use crate::control::{Control, FeederRow, Fence, TableRow, TableTransition, migrations};
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
+use crate::failpoint::{self, Failpoint};
 use crate::intake::FedTable;
 use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Covered, Published};
@@ -76,6 +77,7 @@ pub(crate) async fn prepare(
         .bootstrap(&storage.url())
         .await
         .map_err(from_catalog)?;
+    failpoint::reach(Failpoint::LakeMade);
 
     let published_before = match &known {
         Some(row) => stored_publication(row, &control.tables().await?)?,
@@ -90,8 +92,10 @@ pub(crate) async fn prepare(
         lost.entry(*oid).or_insert_with(|| reason.clone());
     }
     let added = alter_publications(config, &mut source).await?;
+    failpoint::reach(Failpoint::PublicationsMade);
     let (row, first_snapshot, fresh) = slot::claim(config, &control, &mut source, known).await?;
     let fence = control.fence(lock, &owner()).await?;
+    failpoint::reach(Failpoint::FeederFenced);
     // Read again under the new generation: what another process committed last counts.
     let row = control.load_feeder().await?.unwrap_or(row);
 
@@ -100,10 +104,12 @@ pub(crate) async fn prepare(
     let rows =
         registration::reconcile_tables(&control, &fence, &source, &row, &lost, &added, fresh)
             .await?;
+    failpoint::reach(Failpoint::TablesRegistered);
     registration::keep_partitions(&control, &fence, &source, &trees).await?;
     let wanted = registration::wanted_shapes(&source.plans, &rows)?;
     let lake =
         lake_tables::ensure(&catalog, config, &fence, row.checkpoint, &rows, &wanted).await?;
+    failpoint::reach(Failpoint::LakeTablesMade);
     let rows = control.tables().await?;
     let dropped: Vec<TableTransition> = lake_tables::dropped(&lake, &rows)
         .map(|row| {
@@ -123,6 +129,7 @@ pub(crate) async fn prepare(
     let covered: Vec<Covered> = source.plans.iter().map(Covered::of).collect();
     let published = Published::of(&publications, &covered);
     store_publication(&control, &fence, &published).await?;
+    failpoint::reach(Failpoint::PublicationsStored);
     let keyless = source
         .plans
         .iter()

@@ -9,6 +9,7 @@ use crate::check::SourceInspection;
 use crate::config::FeederConfig;
 use crate::control::{Control, FeederRow, NewFeeder};
 use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::failpoint::{self, Failpoint};
 
 /// How long the walsender of a process that is gone may hold the slot before it is ended.
 const SLOT_WAIT: Duration = Duration::from_secs(3);
@@ -39,6 +40,7 @@ pub(crate) async fn claim(
             .create_slot(&config.source.slot, false)
             .await
             .map_err(from_source)?;
+        failpoint::reach(Failpoint::SlotMade);
         let point = created.consistent_point;
         let name = created.snapshot;
         (point, Some((replication, CopySnapshot { point, name })))
@@ -51,6 +53,7 @@ pub(crate) async fn claim(
         checkpoint,
     };
     control.register(&new).await?;
+    failpoint::reach(Failpoint::FeederRegistered);
     let row = control.load_feeder().await?.ok_or_else(|| {
         FeederError::permanent(FeederErrorKind::Internal, "the feeder's row is gone")
     })?;

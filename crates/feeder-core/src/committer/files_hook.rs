@@ -10,6 +10,7 @@ use storage::{ObjectPath, Storage, StorageErrorKind};
 use super::SAFE_DELETE_OLDER_THAN;
 use crate::control::EpochHook;
 use crate::error::{FeederError, FeederErrorKind, from_storage};
+use crate::failpoint::{self, Failpoint};
 use crate::file::UploadedFile;
 
 /// Older uncommitted files are looked at before they are committed: somebody may have cleaned them away.
@@ -38,6 +39,7 @@ pub(super) struct FilesHook<'a> {
 #[async_trait]
 impl CommitHook for FilesHook<'_> {
     async fn before_lock(&mut self, tx: &mut PgConnection) -> Result<(), HookError> {
+        failpoint::reach(Failpoint::CommitBeforeLock);
         self.epoch.before_lock(tx).await
     }
 
@@ -60,6 +62,7 @@ impl CommitHook for FilesHook<'_> {
                 head(self.storage, file).await?;
             }
         }
+        failpoint::reach(Failpoint::CommitBeforeCommit);
         Ok(())
     }
 }

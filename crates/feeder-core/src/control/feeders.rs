@@ -104,15 +104,36 @@ impl Control {
         .await
         .map_err(&failed)?;
         let Some(row) = row else { return Ok(None) };
-        let lake: String = row.try_get("lake").map_err(&failed)?;
-        if lake != self.lake {
-            return Err(ControlError::OtherLake {
-                feeder: self.feeder.clone(),
-                lake,
-            }
-            .into());
-        }
+        self.expect_lake(row.try_get("lake").map_err(&failed)?)?;
         Ok(Some(decode(&row)?))
+    }
+
+    /// Whether the feeder has a row and was not torn down. Asks only for what the first migration made: a start looks
+    /// before it migrates, and finds what an earlier release, or a start that was killed between two migrations, left.
+    ///
+    /// # Errors
+    /// As [`load_feeder`](Self::load_feeder).
+    pub async fn is_registered(&self) -> Result<bool, FeederError> {
+        let failed = ControlError::database("looking for the feeder's row");
+        let row = sqlx::query("select lake, torn_down from duckfeeder.feeders where name = $1")
+            .bind(self.feeder.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(&failed)?;
+        let Some(row) = row else { return Ok(false) };
+        self.expect_lake(row.try_get("lake").map_err(&failed)?)?;
+        let torn_down: bool = row.try_get("torn_down").map_err(&failed)?;
+        Ok(!torn_down)
+    }
+
+    fn expect_lake(&self, lake: String) -> Result<(), ControlError> {
+        if lake == self.lake {
+            return Ok(());
+        }
+        Err(ControlError::OtherLake {
+            feeder: self.feeder.clone(),
+            lake,
+        })
     }
 
     /// Inserts the feeder's row with its first checkpoint, or gives the row of one that was torn down a

@@ -5,6 +5,7 @@ use ducklake_catalog::sqlx::{self, PgConnection, Row as _, postgres::PgRow};
 use super::{Control, ControlError, Fence};
 use crate::FeederError;
 use crate::config::FeederName;
+use crate::failpoint::{self, Failpoint};
 
 /// A file that no snapshot names yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,7 @@ impl Control {
         .await
         .map_err(&failed)?;
         tx.commit().await.map_err(failed)?;
+        failpoint::reach(Failpoint::FileDeclared);
         Ok(())
     }
 }

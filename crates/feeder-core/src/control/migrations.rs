@@ -9,6 +9,7 @@ use ducklake_catalog::sqlx::{self, Executor as _, PgConnection, PgPool, Row as _
 use super::ControlError;
 use crate::FeederError;
 use crate::config::FeederName;
+use crate::failpoint::{self, Failpoint};
 
 struct Migration {
     version: i32,
@@ -182,7 +183,10 @@ async fn apply(pool: &PgPool, migration: &Migration) -> Result<(), ControlError>
         .execute(&mut *tx)
         .await
         .map_err(&failed)?;
-    tx.commit().await.map_err(&failed)
+    failpoint::reach(Failpoint::MigrationBeforeCommit);
+    tx.commit().await.map_err(&failed)?;
+    failpoint::reach(Failpoint::MigrationCommitted);
+    Ok(())
 }
 
 /// Released with the transaction.

@@ -1,5 +1,7 @@
 //! The fed tables and their states.
 
+use std::collections::BTreeSet;
+
 use ducklake_catalog::sqlx::{self, PgConnection, Row as _, postgres::PgRow};
 use pgoutput::Lsn;
 
@@ -132,6 +134,21 @@ impl Control {
             .into());
         }
         Ok(())
+    }
+
+    /// The OIDs of the fed tables. Like [`is_registered`](Self::is_registered), it can be asked before a migration.
+    ///
+    /// # Errors
+    /// Errors of the database.
+    pub async fn table_oids(&self) -> Result<BTreeSet<u32>, FeederError> {
+        let oids: Vec<i64> =
+            sqlx::query_scalar("select source_oid from duckfeeder.tables where feeder = $1")
+                .bind(self.feeder().as_str())
+                .fetch_all(&self.pool)
+                .await
+                .map_err(ControlError::database("reading the tables' OIDs"))?;
+        let oids: Result<_, _> = oids.into_iter().map(decode_oid).collect();
+        Ok(oids?)
     }
 
     /// What was asked of the feeder from outside of its process.

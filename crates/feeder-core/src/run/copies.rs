@@ -12,6 +12,7 @@ use crate::control::TableTransition;
 use crate::copy_round;
 use crate::epoch::{CopiedTable, Work};
 use crate::error::FeederError;
+use crate::failpoint::{self, Failpoint};
 use crate::file::UploadedFile;
 use crate::intake::FedTable;
 use crate::retry::Backoff;
@@ -134,6 +135,7 @@ impl Engine<'_> {
                 files,
                 rows,
             } => {
+                failpoint::reach(Failpoint::CopyFinished);
                 self.finished.push(FinishedCopy {
                     source_oid,
                     point,

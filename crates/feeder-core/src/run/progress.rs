@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use cdc_source::ReplicationStream;
 
 use super::{ASK_INTERVAL, Engine, PUBLISH_INTERVAL};
+use crate::failpoint::{self, Failpoint};
 use crate::status::{Phase, TableState, TableStatus};
 
 impl Engine<'_> {
@@ -91,7 +92,14 @@ impl Engine<'_> {
                 .asked_at
                 .is_none_or(|at| now.duration_since(at) >= ASK_INTERVAL);
         if force || ask || now >= self.status_due || checkpoint > self.acknowledged {
+            let news = checkpoint > self.acknowledged;
+            if news {
+                failpoint::reach(Failpoint::AcknowledgeBefore);
+            }
             stream.send_status(checkpoint, ask).await?;
+            if news {
+                failpoint::reach(Failpoint::AcknowledgeAfter);
+            }
             self.acknowledged = checkpoint;
             self.status_due = now + self.status_interval;
             if ask {

@@ -9,6 +9,7 @@ use super::Engine;
 use crate::control::TableTransition;
 use crate::epoch::{Part, Work};
 use crate::error::FeederError;
+use crate::failpoint::{self, Failpoint};
 use crate::partitions::Doubt;
 use crate::status::TableState;
 
@@ -43,6 +44,7 @@ impl Truncations {
         match message {
             Message::Begin(begin) => self.transaction = begin.xid.get(),
             Message::Truncate(truncate) => {
+                failpoint::reach(Failpoint::TruncateReceived);
                 for relation in truncate.relations() {
                     let seen = self.seen.entry(relation.get()).or_default();
                     if seen.back() != Some(&self.transaction) {
