@@ -7,6 +7,7 @@
 //! - [`tools`] gets the servers and programs onto the machine.
 //! - [`postgres`] runs a cluster, [`duckdb`] a DuckDB session, [`feeder`] the binary under test.
 //! - [`proxy`] makes the faults of an HTTP server.
+//! - [`tcp_proxy`] makes those of a network, [`walsender`] is somebody else who reads a slot.
 //! - [`s3`] runs an S3 server.
 //! - [`store`] is a home for a lake: a directory, or a bucket.
 //! - [`gcs_emulator`] runs an object store.
@@ -27,8 +28,10 @@ pub mod proxy;
 pub mod s3;
 pub mod shop;
 pub mod store;
+pub mod tcp_proxy;
 pub mod tools;
 pub mod type_matrix;
+pub mod walsender;
 
 pub use crate::{
     duckdb::DuckDb,

@@ -4,6 +4,8 @@
 //! listens on a loopback port of its own and on a Unix socket with a short path. As root the server runs
 //! as `postgres` or `nobody`, since it refuses to run as root.
 
+mod standby;
+
 use std::{
     env,
     ffi::OsString,

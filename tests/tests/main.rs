@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod catalog_faults;
 mod commands;
 mod consumers;
 mod crash;
@@ -19,6 +20,7 @@ mod idle;
 mod isolation;
 mod keyless;
 mod large;
+mod lifecycle;
 mod load;
 mod maintain;
 mod neighbours;

@@ -212,6 +212,13 @@ fn explain_start(error: SourceError, slot: &SlotName) -> SourceError {
                  dropped, and everything copied again",
             );
     }
+    if error.kind() == SourceErrorKind::SlotInUse {
+        return error.about(slot).with_remedy(format!(
+            "if that is not a session of ours which is ending, find it (select active_pid from \
+             pg_replication_slots where slot_name = {}) and end it, or give it a slot of its own",
+            quote_literal(slot.as_str())
+        ));
+    }
     error.about(slot)
 }
 

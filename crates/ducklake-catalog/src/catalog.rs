@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{PgPool, Row};
+use tokio::time::timeout;
 
 use crate::{CatalogError, CatalogErrorKind, SnapshotId};
 
@@ -96,6 +97,9 @@ impl Catalog {
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            // In place of the ping: a session that began while the database was read-only stays so, a new one may not.
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(async move { can_write(connection).await }))
             .after_connect(move |connection, _| {
                 let search_path = crate::changes_made::quote(&schema);
                 Box::pin(async move { set_up_session(connection, &search_path).await })
@@ -151,6 +155,9 @@ impl Catalog {
 /// How long to wait for a connection, a new one included.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a connection of the pool may take to answer before it is used.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 async fn set_up_session(
     connection: &mut PgConnection,
     search_path: &str,
@@ -170,6 +177,13 @@ async fn set_up_session(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// One that does not answer in time may have died without a word, and another is taken.
+async fn can_write(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let asked = sqlx::query_scalar("select current_setting('transaction_read_only') = 'off'")
+        .fetch_one(connection);
+    timeout(ANSWER_TIMEOUT, asked).await.unwrap_or(Ok(false))
 }
 
 pub(crate) async fn read_head(connection: &mut PgConnection) -> Result<Snapshot, CatalogError> {

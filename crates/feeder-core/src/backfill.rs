@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{Control, Fence};
+use crate::control::{Control, Fence, answered};
 use crate::dead_letters::DeadLetters;
 use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
 use crate::error::{FeederError, FeederErrorKind, from_source};
@@ -411,10 +411,12 @@ impl Round {
     async fn writer(&self, lake: &Arc<LakeTable>) -> Result<FileWriter, FeederError> {
         let name = LakeTable::new_file_name();
         let path = lake.object_path(&name);
-        self.context
+        let files = [(path, lake.table_id.get())];
+        let declared = self
+            .context
             .control
-            .declare_files(&self.context.fence, &[(path, lake.table_id.get())])
-            .await?;
+            .declare_files(&self.context.fence, &files);
+        answered(declared).await?;
         FileWriter::new(
             Arc::clone(&self.context.storage),
             Arc::clone(lake),

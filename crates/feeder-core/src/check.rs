@@ -154,12 +154,10 @@ pub(crate) async fn registered(
     if migrations::version(catalog).await?.is_none() {
         return Ok(BTreeSet::new());
     }
-    let control = Control::new(catalog, config.name.clone());
-    if control.is_registered().await? {
-        control.table_oids().await
-    } else {
-        Ok(BTreeSet::new())
-    }
+    // The control tables may be of an earlier release: they are migrated after the checks.
+    Control::new(catalog, config.name.clone())
+        .registered()
+        .await
 }
 
 /// Turns what forbids to take a table in into a warning where the table is registered: it cannot be fed any further, which

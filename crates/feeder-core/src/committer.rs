@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::control::{
-    Control, ControlError, EpochHook, Fence, Resolution, TableChange, TableTransition,
+    Control, ControlError, EpochHook, Fence, Resolution, TableChange, TableTransition, answered,
 };
 use crate::epoch::{CopiedTable, EpochEnd, Part, Report, TableBatch, Work};
 use crate::error::{FeederError, FeederErrorKind, control_error, from_catalog};
@@ -150,9 +150,8 @@ impl Committer {
     ) -> Result<UploadedFile, FeederError> {
         let name = LakeTable::new_file_name();
         let path = table.object_path(&name);
-        self.control
-            .declare_files(&self.fence, &[(path, table.table_id.get())])
-            .await?;
+        let files = [(path, table.table_id.get())];
+        answered(self.control.declare_files(&self.fence, &files)).await?;
         let mut writer = FileWriter::new(
             Arc::clone(&self.storage),
             Arc::clone(table),
@@ -303,9 +302,11 @@ impl Committer {
         let mut backoff = Backoff::new();
         failpoint::reach(Failpoint::AdvanceBefore);
         // Repeating it after a lost answer is harmless (I11).
-        while let Err(error) = self
-            .control
-            .advance_checkpoint(&self.fence, self.checkpoint, to, transitions)
+        while let Err(error) =
+            answered(
+                self.control
+                    .advance_checkpoint(&self.fence, self.checkpoint, to, transitions),
+            )
             .await
         {
             if !error.is_transient() {
@@ -390,7 +391,7 @@ impl Committer {
     async fn resolve(&self, attempt: Uuid, lost: FeederError) -> Result<i64, CommitFailure> {
         let mut backoff = Backoff::new();
         loop {
-            match self.control.resolve_attempt(&self.fence, attempt).await {
+            match answered(self.control.resolve_attempt(&self.fence, attempt)).await {
                 Ok(Resolution::Committed { snapshot }) => return Ok(snapshot),
                 Ok(Resolution::NotCommitted) => {
                     return Err(CommitFailure::Other(transient(&lost)));

@@ -35,6 +35,7 @@ mod intake;
 pub mod janitor;
 mod lake_tables;
 mod layout;
+mod lineage;
 pub mod operations;
 mod partitions;
 mod plan;

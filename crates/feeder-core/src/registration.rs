@@ -1,6 +1,6 @@
 //! The control rows of the fed tables, brought in line with configuration and source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cdc_source::partitions::PartitionTrees;
@@ -35,6 +35,7 @@ pub(crate) async fn reconcile_tables(
     let rows = control.tables().await?;
     let mut transitions = Vec::new();
     let mut new = Vec::new();
+    let mut replaced = BTreeSet::new();
     for plan in &source.plans {
         let oid = plan.info.id.oid.get();
         let shape = serde_json::to_value(&plan.shape).map_err(|error| {
@@ -45,12 +46,10 @@ pub(crate) async fn reconcile_tables(
             .with_source(error)
         })?;
         let Some(row) = rows.iter().find(|row| row.source_oid == oid) else {
-            // A table that was dropped and made again has another OID but wants the same lake table.
-            if let Some(old) = rows.iter().find(|row| {
-                row.target_schema == plan.selection.target_schema
-                    && row.target_table == plan.selection.target_table
-            }) {
-                return Err(replaced(plan, old));
+            if let Some(old) = rows.iter().find(|row| has_target(row, plan)) {
+                replaced.insert(old.source_oid);
+                transitions.extend(take_place(plan, old, feeder, fresh)?);
+                continue;
             }
             new.push(NewTable {
                 source_oid: oid,
@@ -85,7 +84,7 @@ pub(crate) async fn reconcile_tables(
             .plans
             .iter()
             .any(|plan| plan.info.id.oid.get() == row.source_oid);
-        if !fed && row.state != TableState::Paused {
+        if !fed && row.state != TableState::Paused && !replaced.contains(&row.source_oid) {
             tracing::info!(
                 table = format!("{}.{}", row.source_schema, row.source_table),
                 "the table is not fed any more"
@@ -123,18 +122,54 @@ pub(crate) async fn keep_partitions(
     control.update_tables(fence, &kept).await
 }
 
-fn replaced(plan: &TablePlan, old: &TableRow) -> FeederError {
-    FeederError::permanent(
-        FeederErrorKind::Gap,
-        format!(
-            "{} is another table than the one that lake table {} was fed from (OID {} before, {} now): it was dropped and made again",
-            plan.source(),
-            plan.target(),
-            old.source_oid,
-            plan.info.id.oid
-        ),
-    )
-    .with_remedy("feed it into another target_table")
+fn has_target(row: &TableRow, plan: &TablePlan) -> bool {
+    row.target_schema == plan.selection.target_schema
+        && row.target_table == plan.selection.target_table
+}
+
+/// A table that was dropped and made again has another OID but wants the same lake table. It gets it where a copy
+/// begins its history; else the old one is in error until somebody asks for that.
+fn take_place(
+    plan: &TablePlan,
+    old: &TableRow,
+    feeder: &FeederRow,
+    fresh: bool,
+) -> Result<Vec<TableTransition>, FeederError> {
+    let oid = plan.info.id.oid.get();
+    if (&old.source_schema, &old.source_table) != (&plan.selection.schema, &plan.selection.name) {
+        return Err(FeederError::permanent(
+            FeederErrorKind::Config,
+            format!(
+                "{} is to be fed into {}, which holds the history of {}.{}",
+                plan.source(),
+                plan.target(),
+                old.source_schema,
+                old.source_table
+            ),
+        )
+        .with_remedy("feed it into another target_table"));
+    }
+    Ok(match old.state {
+        TableState::Streaming | TableState::Error if !fresh => {
+            let reason = format!(
+                "it was dropped and made again (OID {} before, {oid} now): its changes from {} on are lost; run `duckfeeder resync {}`",
+                old.source_oid,
+                feeder.checkpoint,
+                plan.source()
+            );
+            tracing::error!(table = %plan.source(), reason, "the table goes to state error");
+            vec![TableTransition::error(
+                old.source_oid,
+                feeder.checkpoint,
+                0,
+                reason,
+            )]
+        }
+        _ => vec![
+            TableTransition::replaced(old.source_oid, oid),
+            TableTransition::pending(oid),
+        ],
+    })
 }
 
 /// The shape that each lake table must have: a table that waits for its copy gets the source's current one.

@@ -28,7 +28,7 @@ use crate::retry::Backoff;
 use crate::setup::Prepared;
 use crate::source_watch::{self, WatchEvent, Watched};
 use crate::status::{FeederStatus, Phase, TableState};
-use crate::stream::{self, Source};
+use crate::stream::{self, OpenError, Source};
 
 /// How often the server is asked for its position while somebody waits for it.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
@@ -52,9 +52,11 @@ const COPY_PATIENCE: RetryPolicy = RetryPolicy {
 mod copies;
 mod events;
 mod progress;
+mod silence;
 mod truncations;
 
 use copies::FinishedCopy;
+use silence::Silence;
 use truncations::Truncations;
 
 /// See the module's documentation.
@@ -93,6 +95,7 @@ pub(crate) struct Engine<'a> {
     restart_wanted: bool,
     status_due: Instant,
     status_interval: Duration,
+    silence: Silence,
     asked_at: Option<Instant>,
     acknowledged: Lsn,
     published_at: Option<Instant>,
@@ -208,6 +211,7 @@ impl<'a> Engine<'a> {
             restart_wanted: false,
             status_due: now,
             status_interval: Duration::ZERO,
+            silence: Silence::new(Duration::MAX, now),
             asked_at: None,
             acknowledged: prepared.checkpoint,
             published_at: None,
@@ -264,16 +268,19 @@ impl<'a> Engine<'a> {
                         target = Some(opened.wal_end);
                     }
                     self.server_wal_end = opened.wal_end;
-                    self.status_interval = opened.status_interval;
+                    self.status_interval = opened.pace.status_interval;
+                    self.silence = Silence::new(opened.pace.patience, Instant::now());
                     match self.session(opened.stream, target, stop).await? {
                         SessionEnd::Done(end) => return Ok(end),
                         SessionEnd::Source(error) => error,
                     }
                 }
-                Err(error) => error,
+                Err(OpenError::Failed(error)) => error,
+                // What this is about, a new start says.
+                Err(OpenError::Changed(error)) => return Err(error),
             };
             if !error.is_transient() {
-                return Err(error);
+                return Err(self.lost(error).await);
             }
             tracing::warn!(
                 error = error.explained(),
@@ -361,6 +368,9 @@ impl<'a> Engine<'a> {
                     Err(DrainError::Feeder(error)) => return Err(error),
                 }
             }
+            if self.silence.is_over(now, self.deaf()) {
+                return Ok(SessionEnd::Source(silence::error()));
+            }
             self.settle_doubts(now)?;
             self.act(now)?;
             self.copies(now)?;
@@ -417,7 +427,7 @@ impl<'a> Engine<'a> {
                                 "the server ended the stream",
                             )));
                         }
-                        Err(error) => return Ok(SessionEnd::Source(from_source(error))),
+                        Err(error) => return Ok(SessionEnd::Source(stream::broken(error))),
                     };
                     self.frame(frame, &mut decoder, Instant::now())?;
                 }
@@ -441,7 +451,7 @@ impl<'a> Engine<'a> {
                     .frame(frame, decoder, now)
                     .map_err(DrainError::Feeder)?,
                 Ok(None) => return Ok(Drained::Empty),
-                Err(error) => return Err(DrainError::Source(from_source(error))),
+                Err(error) => return Err(DrainError::Source(stream::broken(error))),
             }
             self.act(now).map_err(DrainError::Feeder)?;
         }
@@ -469,6 +479,7 @@ impl<'a> Engine<'a> {
         decoder: &mut Decoder,
         now: Instant,
     ) -> Result<(), FeederError> {
+        self.silence.heard(now);
         match frame {
             ReplicationFrame::XLogData(data) => {
                 let message = decoder.decode(data.payload).map_err(|error| {

@@ -22,7 +22,7 @@ use crate::intake::FedTable;
 use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Covered, Published};
 use crate::stream::Source;
-use crate::{lake_tables, registration, slot};
+use crate::{lake_tables, lineage, registration, slot};
 
 /// Everything that a run needs.
 pub(crate) struct Prepared {
@@ -70,14 +70,22 @@ pub(crate) async fn prepare(
     let control = Control::new(&catalog, config.name.clone());
     let lock = control.lock().await?;
     let known = control.load_feeder().await?;
-    if let Some(row) = &known {
-        check_lineage(config, row, &source)?;
-    }
+    let timeline = match &known {
+        Some(row) => {
+            let slot = source.slot.as_ref();
+            lineage::check_start(config, &control, row, &source.identity, slot).await?
+        }
+        None => None,
+    };
     catalog
         .bootstrap(&storage.url())
         .await
         .map_err(from_catalog)?;
     failpoint::reach(Failpoint::LakeMade);
+    if let Some(row) = &known {
+        let lake = catalog.load().await.map_err(from_catalog)?;
+        lineage::check_order(row, &source.identity, &control.tables().await?, &lake)?;
+    }
 
     let published_before = match &known {
         Some(row) => stored_publication(row, &control.tables().await?)?,
@@ -96,6 +104,10 @@ pub(crate) async fn prepare(
     let (row, first_snapshot, fresh) = slot::claim(config, &control, &mut source, known).await?;
     let fence = control.fence(lock, &owner()).await?;
     failpoint::reach(Failpoint::FeederFenced);
+    if let Some(timeline) = timeline {
+        // Before anything is committed beyond the end of the old one.
+        control.follow_timeline(&fence, timeline).await?;
+    }
     // Read again under the new generation: what another process committed last counts.
     let row = control.load_feeder().await?.unwrap_or(row);
 
@@ -126,7 +138,16 @@ pub(crate) async fn prepare(
 
     looked.keep(&control, &fence).await?;
     let publications = publish::read(&mut source.connection, config).await?;
-    let covered: Vec<Covered> = source.plans.iter().map(Covered::of).collect();
+    // One that took the place of a table of ours is not fed before it is asked for.
+    let covered: Vec<Covered> = source
+        .plans
+        .iter()
+        .filter(|plan| {
+            rows.iter()
+                .any(|row| row.source_oid == plan.info.id.oid.get())
+        })
+        .map(Covered::of)
+        .collect();
     let published = Published::of(&publications, &covered);
     store_publication(&control, &fence, &published).await?;
     failpoint::reach(Failpoint::PublicationsStored);
@@ -163,67 +184,6 @@ pub(crate) async fn prepare(
         roots,
         doubts: looked.doubts,
     })
-}
-
-/// I12: the source must be the one that the checkpoint is about.
-fn check_lineage(
-    config: &FeederConfig,
-    row: &FeederRow,
-    source: &SourceInspection,
-) -> Result<(), FeederError> {
-    let again = format!(
-        "if this is meant, run `duckfeeder teardown` and start again: all tables of feeder {} are copied anew",
-        config.name
-    );
-    let gap = |message: String| {
-        Err(FeederError::permanent(FeederErrorKind::Gap, message).with_remedy(again.clone()))
-    };
-    if row.torn_down {
-        return Ok(());
-    }
-    if row.system_identifier != source.identity.system_id.to_string() {
-        return gap(format!(
-            "feeder {} was fed by the server with system identifier {}, this one is {}",
-            config.name, row.system_identifier, source.identity.system_id
-        ));
-    }
-    if row.timeline != source.identity.timeline {
-        return gap(format!(
-            "the source is on timeline {}, the checkpoint is on {}: it failed over or was restored",
-            source.identity.timeline, row.timeline
-        ));
-    }
-    if source.identity.xlog_pos < row.checkpoint {
-        return gap(format!(
-            "the source's WAL ends at {}, before the checkpoint {}: it was restored from a backup",
-            source.identity.xlog_pos, row.checkpoint
-        ));
-    }
-    let Some(slot) = &source.slot else {
-        return gap(format!(
-            "slot {} is gone: the changes since {} are lost",
-            config.source.slot.as_str(),
-            row.checkpoint
-        ));
-    };
-    if slot.wal_status.as_deref() == Some("lost") {
-        return gap(format!(
-            "slot {} was invalidated ({}): the changes since {} are lost",
-            config.source.slot.as_str(),
-            slot.invalidation_reason
-                .as_deref()
-                .unwrap_or("its WAL was removed; see max_slot_wal_keep_size"),
-            row.checkpoint
-        ));
-    }
-    match slot.confirmed_flush {
-        Some(confirmed) if confirmed > row.checkpoint => gap(format!(
-            "slot {} was moved to {confirmed}, beyond the checkpoint {}: the changes in between are lost",
-            config.source.slot.as_str(),
-            row.checkpoint
-        )),
-        _ => Ok(()),
-    }
 }
 
 fn stored_publication(row: &FeederRow, tables: &[TableRow]) -> Result<Published, FeederError> {

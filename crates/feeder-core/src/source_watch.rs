@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::KeylessPolicy;
 use crate::control::{Control, Fence};
-use crate::error::{FeederError, from_source};
+use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Covered, Published};
 use crate::stream::Source;
@@ -21,6 +21,8 @@ use crate::stream::Source;
 const SOURCE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the control tables are looked at.
 const CONTROL_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a look may take before its connection counts as dead.
+const LOOK_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What was found.
 #[derive(Debug)]
@@ -67,8 +69,8 @@ pub(crate) async fn run(
     loop {
         let found = tokio::select! {
             () = stop.cancelled() => return,
-            _ = source_timer.tick() => look.at_source().await,
-            _ = control_timer.tick() => requests(&look.control).await,
+            _ = source_timer.tick() => bounded(look.at_source()).await,
+            _ = control_timer.tick() => bounded(requests(&look.control)).await,
         };
         match found {
             Ok(found) => {
@@ -83,6 +85,19 @@ pub(crate) async fn run(
             }
         }
     }
+}
+
+async fn bounded(
+    look: impl Future<Output = Result<Vec<WatchEvent>, FeederError>>,
+) -> Result<Vec<WatchEvent>, FeederError> {
+    tokio::time::timeout(LOOK_TIMEOUT, look)
+        .await
+        .unwrap_or_else(|_elapsed| {
+            Err(FeederError::transient(
+                FeederErrorKind::Source,
+                "there was no answer in time",
+            ))
+        })
 }
 
 async fn requests(control: &Control) -> Result<Vec<WatchEvent>, FeederError> {

@@ -250,6 +250,14 @@ fn judge(error: &sqlx::Error) -> (Verdict, Option<&'static str>) {
         | sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)
         | sqlx::Error::Encode(_) => (Verdict::Permanent, None),
+        // The pool also waits while the server has no connection left for us.
+        sqlx::Error::PoolTimedOut => (
+            Verdict::Transient,
+            Some(
+                "see whether the catalog server answers, and whether max_connections or a connection \
+                 limit of the role or the database is reached",
+            ),
+        ),
         _ => (Verdict::Transient, None),
     }
 }

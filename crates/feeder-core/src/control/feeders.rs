@@ -108,24 +108,6 @@ impl Control {
         Ok(Some(decode(&row)?))
     }
 
-    /// Whether the feeder has a row and was not torn down. Asks only for what the first migration made: a start looks
-    /// before it migrates, and finds what an earlier release, or a start that was killed between two migrations, left.
-    ///
-    /// # Errors
-    /// As [`load_feeder`](Self::load_feeder).
-    pub async fn is_registered(&self) -> Result<bool, FeederError> {
-        let failed = ControlError::database("looking for the feeder's row");
-        let row = sqlx::query("select lake, torn_down from duckfeeder.feeders where name = $1")
-            .bind(self.feeder.as_str())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(&failed)?;
-        let Some(row) = row else { return Ok(false) };
-        self.expect_lake(row.try_get("lake").map_err(&failed)?)?;
-        let torn_down: bool = row.try_get("torn_down").map_err(&failed)?;
-        Ok(!torn_down)
-    }
-
     fn expect_lake(&self, lake: String) -> Result<(), ControlError> {
         if lake == self.lake {
             return Ok(());
@@ -212,6 +194,26 @@ impl Control {
                 .into());
             }
         }
+        tx.commit().await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Notes that the source goes on on a newer timeline, whose history holds the checkpoint.
+    ///
+    /// # Errors
+    /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
+    pub async fn follow_timeline(&self, fence: &Fence, timeline: u32) -> Result<(), FeederError> {
+        let failed = ControlError::database("noting the source's timeline");
+        let (mut tx, _) = self.begin(fence).await?;
+        sqlx::query(
+            "update duckfeeder.feeders set timeline = $2, updated_at = clock_timestamp()
+             where name = $1",
+        )
+        .bind(self.feeder.as_str())
+        .bind(i64::from(timeline))
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
         tx.commit().await.map_err(failed)?;
         Ok(())
     }

@@ -36,11 +36,14 @@ pub use files::PendingFile;
 pub use tables::{NewTable, Requests, TableError, TableRow};
 pub use transition::{TableChange, TableTransition};
 
+use std::time::Duration;
+
 use ducklake_catalog::Catalog;
 use ducklake_catalog::sqlx::PgPool;
 use pgoutput::Lsn;
 
 use crate::config::FeederName;
+use crate::error::{FeederError, FeederErrorKind};
 
 /// The control tables as one feeder sees them.
 #[derive(Clone, Debug)]
@@ -69,6 +72,27 @@ impl Control {
     pub fn feeder(&self) -> &FeederName {
         &self.feeder
     }
+}
+
+/// A server that does not answer for so long is taken for lost. Longer than the sessions' own statement timeout, so that one
+/// that is there answers first.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Bounds work on the control tables, whose connection may have died without a word. What came of it is unknown then.
+///
+/// # Errors
+/// Those of the work; transient ones of kind [`Catalog`](crate::FeederErrorKind::Catalog) when there is no answer.
+pub(crate) async fn answered<T>(
+    work: impl Future<Output = Result<T, FeederError>>,
+) -> Result<T, FeederError> {
+    tokio::time::timeout(ANSWER_TIMEOUT, work)
+        .await
+        .unwrap_or_else(|_elapsed| {
+            Err(FeederError::transient(
+                FeederErrorKind::Catalog,
+                "the catalog does not answer",
+            ))
+        })
 }
 
 /// Positions travel as text, which both sides print and parse alike.

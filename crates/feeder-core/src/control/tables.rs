@@ -136,19 +136,21 @@ impl Control {
         Ok(())
     }
 
-    /// The OIDs of the fed tables. Like [`is_registered`](Self::is_registered), it can be asked before a migration.
+    /// The tables of a feeder that was not torn down, by source OID. Reads what every version of the control tables has.
     ///
     /// # Errors
     /// Errors of the database.
-    pub async fn table_oids(&self) -> Result<BTreeSet<u32>, FeederError> {
-        let oids: Vec<i64> =
-            sqlx::query_scalar("select source_oid from duckfeeder.tables where feeder = $1")
-                .bind(self.feeder().as_str())
-                .fetch_all(&self.pool)
-                .await
-                .map_err(ControlError::database("reading the tables' OIDs"))?;
-        let oids: Result<_, _> = oids.into_iter().map(decode_oid).collect();
-        Ok(oids?)
+    pub async fn registered(&self) -> Result<BTreeSet<u32>, FeederError> {
+        let oids: Vec<i64> = sqlx::query_scalar(
+            "select t.source_oid from duckfeeder.tables t
+             join duckfeeder.feeders f on f.name = t.feeder
+             where f.name = $1 and not f.torn_down",
+        )
+        .bind(self.feeder().as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(ControlError::database("reading the registered tables"))?;
+        Ok(oids.into_iter().map(decode_oid).collect::<Result<_, _>>()?)
     }
 
     /// What was asked of the feeder from outside of its process.

@@ -77,6 +77,11 @@ impl TableTransition {
         Self::new(source_oid, TableChange::TruncatedBy(transaction))
     }
 
+    /// It was dropped and made again as this table; see [`TableChange::Replaced`].
+    pub fn replaced(source_oid: u32, by: u32) -> Self {
+        Self::new(source_oid, TableChange::Replaced(by))
+    }
+
     /// It is forgotten; see [`TableChange::Removed`].
     pub fn removed(source_oid: u32) -> Self {
         Self::new(source_oid, TableChange::Removed)
@@ -124,6 +129,9 @@ pub enum TableChange {
     Partitions(serde_json::Value),
     /// This transaction truncated it.
     TruncatedBy(u32),
+    /// Another table at the source, of this oid, takes its place in the lake. Its state stays: a copy has to begin the
+    /// new history.
+    Replaced(u32),
     /// It is forgotten, and its name in the lake becomes free for another table.
     Removed,
 }
@@ -208,6 +216,11 @@ fn statement<'q>(feeder: &'q FeederName, transition: &'q TableTransition) -> Sta
              set truncated_by = $3, updated_at = clock_timestamp()
              where feeder = $1 and source_oid = $2")
         .bind(i64::from(*transaction)),
+        TableChange::Replaced(by) => on("update duckfeeder.tables
+             set source_oid = $3, publication = null, partitions = null, truncated_by = null,
+                 updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(i64::from(*by)),
         TableChange::Removed => on("delete from duckfeeder.tables
              where feeder = $1 and source_oid = $2"),
     }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use cdc_source::ReplicationStream;
 
 use super::{ASK_INTERVAL, Engine, PUBLISH_INTERVAL};
+use crate::error::{FeederError, FeederErrorKind};
 use crate::failpoint::{self, Failpoint};
+use crate::lineage;
 use crate::status::{Phase, TableState, TableStatus};
 
 impl Engine<'_> {
@@ -78,6 +80,21 @@ impl Engine<'_> {
         tables
     }
 
+    /// Whether nothing is read on purpose.
+    pub(super) fn deaf(&self) -> bool {
+        self.stopping.is_some() || self.intake.coordinator.paused()
+    }
+
+    /// A gap that the stream itself ran into, told like those that a start finds.
+    pub(super) async fn lost(&self, error: FeederError) -> FeederError {
+        if error.kind() != FeederErrorKind::Gap {
+            return error;
+        }
+        let checkpoint = self.intake.coordinator.checkpoint();
+        let lost = format!("{error}: the changes from {checkpoint} on cannot be read any more");
+        lineage::gap(self.config, &self.source.control, lost).await
+    }
+
     /// Tells the server how far we are: when it asks, when the checkpoint moved, and on a timer (I1, I6).
     pub(super) async fn acknowledge(
         &mut self,
@@ -91,6 +108,7 @@ impl Engine<'_> {
             && self
                 .asked_at
                 .is_none_or(|at| now.duration_since(at) >= ASK_INTERVAL);
+        let ask = ask || self.silence.is_to_be_broken(now);
         if force || ask || now >= self.status_due || checkpoint > self.acknowledged {
             let news = checkpoint > self.acknowledged;
             if news {
@@ -115,6 +133,7 @@ impl Engine<'_> {
         let publish = self.published_at.map(|at| at + PUBLISH_INTERVAL);
         [
             Some(self.status_due),
+            self.silence.next(),
             coordinator.next_deadline(),
             self.next_round,
             ask,
