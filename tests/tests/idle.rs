@@ -1,7 +1,7 @@
 //! An idle feeder does not hold back WAL, and does not keep itself busy.
 
 use anyhow::{Context, Result, ensure};
-use duckfeeder_tests::lake::snapshots;
+use duckfeeder_tests::{Options, lake::snapshots};
 use std::time::{Duration, Instant};
 
 use crate::rig::{Rig, SOURCE, size};
@@ -9,19 +9,37 @@ use crate::rig::{Rig, SOURCE, size};
 /// The promise.
 const LIMIT: Duration = Duration::from_mins(2);
 
+/// Neither needs a heartbeat of ours: the walsender tells in keepalives how far it has read.
 #[test]
 fn wal_of_another_database_is_not_held_back_by_an_idle_table() -> Result<()> {
-    let rig = Rig::new()?;
+    unrelated_wal_is_let_go(&Rig::new()?, "busy")
+}
+
+#[test]
+fn wal_of_other_tables_is_not_held_back_by_an_idle_table() -> Result<()> {
+    // The oldest and the newest tell it in different ways.
+    for major in [14, 18] {
+        let rig = Rig::with_major(major, &Options::default(), |config| {
+            config.tables(&["public.quiet"])
+        })?;
+        unrelated_wal_is_let_go(&rig, SOURCE)?;
+    }
+    Ok(())
+}
+
+fn unrelated_wal_is_let_go(rig: &Rig, busy: &str) -> Result<()> {
     rig.source("create table quiet (id int primary key); insert into quiet values (1)")?;
-    rig.pg.create_database("busy")?;
+    if busy != SOURCE {
+        rig.pg.create_database(busy)?;
+    }
     let mut feeder = rig.stream(&["quiet"])?;
     let made = snapshots(&mut rig.lake.open()?)?;
 
     let mib = size(96, 1024);
-    rig.pg.sql("busy", "create table filler (i int, t text)")?;
+    rig.pg.sql(busy, "create table filler (i int, t text)")?;
     for _ in 0..mib / 32 {
         rig.pg.sql(
-            "busy",
+            busy,
             "insert into filler select g, repeat('x', 1000) from generate_series(1, 31000) g",
         )?;
     }

@@ -24,6 +24,7 @@ mod lifecycle;
 mod load;
 mod maintain;
 mod neighbours;
+mod observability;
 mod partitions;
 mod privileges;
 mod publication;

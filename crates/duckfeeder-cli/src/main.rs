@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod console;
 mod exit;
+mod exporter;
 mod health;
 mod logging;
 mod progress;

@@ -7,7 +7,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
 use crate::console::Console;
-use crate::health::lag_bytes;
 
 /// Between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
@@ -73,7 +72,7 @@ pub(crate) async fn follow(
                 "copying"
             );
         } else if catching_up && seen.phase == Phase::Streaming {
-            tracing::info!(checkpoint = %seen.checkpoint, lag_bytes = lag_bytes(&seen), "catching up");
+            tracing::info!(checkpoint = %seen.checkpoint, lag_bytes = seen.lag_bytes(), "catching up");
         }
     }
 }

@@ -1,18 +1,21 @@
-//! `[server] listen`: `/healthz`, `/readyz` and `/status`.
+//! `[server] listen`: `/healthz`, `/readyz`, `/status` and `/metrics`.
 
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use duckfeeder::Status;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 use crate::exit::{Failure, Result};
+use crate::exporter::{self, Exporter};
 use crate::health::Judge;
 
 /// What every answer is made from.
@@ -20,7 +23,11 @@ use crate::health::Judge;
 struct View {
     status: watch::Receiver<Status>,
     judge: Judge,
+    exporter: Exporter,
 }
+
+/// How often what was measured is sorted into its buckets when nobody asks.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Takes the address.
 ///
@@ -38,7 +45,7 @@ pub(crate) async fn bind(listen: SocketAddr) -> Result<TcpListener> {
 
 /// The server; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Server(AbortHandle);
+pub(crate) struct Server(#[expect(dead_code, reason = "its tasks end with it")] JoinSet<()>);
 
 impl Server {
     /// Answers in a task of its own.
@@ -46,24 +53,33 @@ impl Server {
         listener: TcpListener,
         status: watch::Receiver<Status>,
         judge: Judge,
+        exporter: Exporter,
     ) -> Self {
+        let mut tasks = JoinSet::new();
+        let upkeep = exporter.clone();
+        tasks.spawn(async move {
+            let mut timer = tokio::time::interval(UPKEEP);
+            loop {
+                timer.tick().await;
+                upkeep.keep_small();
+            }
+        });
         let router = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/status", get(status_page))
-            .with_state(View { status, judge });
-        let task = tokio::spawn(async move {
+            .route("/metrics", get(metrics))
+            .with_state(View {
+                status,
+                judge,
+                exporter,
+            });
+        tasks.spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(error = %error, "the status server ended");
             }
         });
-        Self(task.abort_handle())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.abort();
+        Self(tasks)
     }
 }
 
@@ -78,7 +94,9 @@ async fn healthz(State(view): State<View>) -> Response {
 
 /// 200 when the lake is what readers expect, else 503 with a problem a line: for alarms.
 async fn readyz(State(view): State<View>) -> Response {
-    let problems = view.judge.problems(&view.status.borrow());
+    let problems = view
+        .judge
+        .problems(&view.status.borrow(), SystemTime::now());
     if problems.is_empty() {
         return (StatusCode::OK, "ready\n").into_response();
     }
@@ -88,11 +106,23 @@ async fn readyz(State(view): State<View>) -> Response {
 }
 
 async fn status_page(State(view): State<View>) -> Response {
-    let described = view.judge.describe(&view.status.borrow());
+    let described = view
+        .judge
+        .describe(&view.status.borrow(), SystemTime::now());
     match described {
         Ok(value) => Json(value).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+async fn metrics(State(view): State<View>) -> Response {
+    let (feeder, ready) = {
+        let status = view.status.borrow();
+        let problems = view.judge.problems(&status, SystemTime::now());
+        (status.name.clone(), problems.is_empty())
+    };
+    let page = view.exporter.page(&feeder, ready);
+    ([(CONTENT_TYPE, exporter::CONTENT_TYPE)], page).into_response()
 }
 
 #[cfg(test)]
@@ -102,6 +132,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::exporter::tests::unused;
     use crate::health::tests::{JUDGE, streaming};
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
@@ -122,7 +153,7 @@ mod tests {
         let (sender, status) = watch::channel(streaming());
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let _server = Server::start(listener, status, JUDGE);
+        let _server = Server::start(listener, status, JUDGE, unused());
         assert_eq!(get(address, "/healthz").await, (200, "ok\n".into()));
         assert_eq!(get(address, "/readyz").await, (200, "ready\n".into()));
         let (code, body) = get(address, "/status").await;
@@ -139,7 +170,8 @@ mod tests {
             get(address, "/healthz").await,
             (503, "the feeder has ended\n".into())
         );
-        assert_eq!(get(address, "/metrics").await.0, 404);
+        assert_eq!(get(address, "/metrics").await.0, 200);
+        assert_eq!(get(address, "/other").await.0, 404);
     }
 
     #[tokio::test]

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::Lsn;
 use crate::config::{FeederConfig, FeederName};
 use feeder_core::{FeederStatus, Outcome, Phase, RunMode};
 use storage::Storage;
@@ -38,19 +37,7 @@ impl Feeder {
 
     /// A feeder that does nothing but wait.
     pub fn disabled(name: &FeederName) -> Self {
-        let (_, status) = watch::channel(FeederStatus {
-            name: name.to_string(),
-            phase: Phase::Stopped,
-            checkpoint: Lsn::ZERO,
-            covered: Lsn::ZERO,
-            server_wal_end: Lsn::ZERO,
-            last_snapshot: None,
-            last_commit: None,
-            buffered_bytes: 0,
-            paused: false,
-            last_error: None,
-            tables: Vec::new(),
-        });
+        let (_, status) = watch::channel(FeederStatus::new(name, Phase::Stopped));
         Self { core: None, status }
     }
 

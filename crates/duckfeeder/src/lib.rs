@@ -44,12 +44,15 @@ pub use feeder_core::janitor::{self, Janitor};
 /// The configuration as plain data, for hosts that build it without a [`Builder`].
 pub use feeder_core::config;
 
+/// What a feeder counts and measures, for the recorder of the crate `metrics` that the host installs, if it does.
+pub use feeder_core::meters;
+
 pub use builder::Builder;
 pub use error::Error;
 pub use feeder::Feeder;
 pub use feeder_core::{
-    FeederErrorKind as ErrorKind, FeederStatus as Status, Lsn, Outcome, Phase, RunMode, TableState,
-    TableStatus,
+    FeederErrorKind as ErrorKind, FeederStatus as Status, Lsn, Outcome, Phase, RunMode, SlotStatus,
+    TableState, TableStatus,
 };
 pub use handle::Handle;
 pub use storage::{self, Storage};

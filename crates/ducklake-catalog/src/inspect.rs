@@ -58,6 +58,30 @@ impl Catalog {
             None => Err(CatalogError::new(CatalogErrorKind::NoLake, self.object())),
         }
     }
+
+    /// Rows of each table by its id, as the catalog counts them; tables that never got a file may be missing.
+    ///
+    /// # Errors
+    /// Errors of the database, also when there is no lake.
+    pub async fn row_counts(&self) -> Result<BTreeMap<i64, u64>, CatalogError> {
+        let failed = |error| CatalogError::from_sqlx(error, "the statistics of the tables");
+        let mut connection = self.acquire().await?;
+        let rows = sqlx::query("select table_id, record_count from ducklake_table_stats")
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed)?;
+        let mut counts = BTreeMap::new();
+        for row in rows {
+            let table: i64 = row.try_get(0).map_err(failed)?;
+            let rows: Option<i64> = row.try_get(1).map_err(failed)?;
+            counts.insert(
+                table,
+                rows.and_then(|rows| u64::try_from(rows).ok())
+                    .unwrap_or_default(),
+            );
+        }
+        Ok(counts)
+    }
 }
 
 pub(crate) async fn read(

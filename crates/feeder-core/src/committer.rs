@@ -11,7 +11,7 @@ mod files_hook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use ducklake_catalog::{Catalog, CatalogErrorKind, ChangeSet, TableRef};
@@ -29,6 +29,7 @@ use crate::epoch::{CopiedTable, EpochEnd, Part, Report, TableBatch, Work};
 use crate::error::{FeederError, FeederErrorKind, control_error, from_catalog};
 use crate::failpoint::{self, Failpoint};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
+use crate::meters::{Meters, Origin, Stage};
 use crate::retry::Backoff;
 
 use self::files_hook::{FileError, FilesHook, head};
@@ -48,6 +49,7 @@ pub(crate) struct Committer {
     /// Files of the epoch that is being built, with the transaction that was open when they were handed over.
     pub(crate) files: Vec<(Option<Lsn>, UploadedFile)>,
     pub(crate) stop: CancellationToken,
+    pub(crate) meters: Meters,
 }
 
 /// What one commit adds.
@@ -57,7 +59,7 @@ struct Commit<'a> {
     source_time: Option<i64>,
     transitions: &'a [TableTransition],
     incomplete: &'a [String],
-    message: &'static str,
+    origin: Origin,
 }
 
 enum CommitFailure {
@@ -92,7 +94,7 @@ impl Committer {
         match work {
             Work::Part(part) => self.part(part, reports).await,
             Work::Copy(copy) => self.copy(copy, reports).await,
-            Work::Idle(to) => self.advance(to, &[], reports).await,
+            Work::Idle(to) => self.advance(to, None, &[], reports).await,
             Work::Discard(done) => {
                 self.files.clear();
                 let _gone = done.send(());
@@ -185,7 +187,9 @@ impl Committer {
         let mut incomplete = end.incomplete;
         let snapshot = loop {
             if files.is_empty() {
-                return self.advance(end.to, &transitions, reports).await;
+                return self
+                    .advance(end.to, end.commit_timestamp, &transitions, reports)
+                    .await;
             }
             let commit = Commit {
                 files: &files,
@@ -193,7 +197,7 @@ impl Committer {
                 source_time: end.commit_timestamp,
                 transitions: &transitions,
                 incomplete: &incomplete,
-                message: "changes",
+                origin: Origin::Stream,
             };
             match self.commit(&commit, reports).await {
                 Ok(snapshot) => {
@@ -235,6 +239,7 @@ impl Committer {
         let report = Report::Committed {
             to: end.to,
             snapshot: Some(snapshot),
+            commit_timestamp: end.commit_timestamp,
             rows: rows.into_iter().collect(),
             unrepresentable: transitions.iter().filter_map(count).collect(),
         };
@@ -254,7 +259,7 @@ impl Committer {
             source_time: None,
             transitions: &transitions,
             incomplete: &copy.incomplete,
-            message: "first copy",
+            origin: Origin::Copy,
         };
         let source_oid = copy.table.source_oid;
         failpoint::reach(Failpoint::CopyBeforeCommit);
@@ -296,6 +301,7 @@ impl Committer {
     async fn advance(
         &mut self,
         to: Lsn,
+        source_time: Option<i64>,
         transitions: &[TableTransition],
         reports: &mpsc::Sender<Report>,
     ) -> Result<(), FeederError> {
@@ -320,6 +326,7 @@ impl Committer {
         let report = Report::Committed {
             to,
             snapshot: None,
+            commit_timestamp: source_time,
             rows: Vec::new(),
             unrepresentable: Vec::new(),
         };
@@ -333,9 +340,17 @@ impl Committer {
         reports: &mpsc::Sender<Report>,
     ) -> Result<i64, CommitFailure> {
         let mut backoff = Backoff::new();
+        let began = Instant::now();
         loop {
             match self.try_commit(commit).await {
-                Ok(snapshot) => return Ok(snapshot),
+                Ok(snapshot) => {
+                    self.meters
+                        .committed(commit.origin, commit.files, commit.source_time);
+                    if matches!(commit.origin, Origin::Stream) {
+                        self.measure(commit.files, began.elapsed());
+                    }
+                    return Ok(snapshot);
+                }
                 Err(CommitFailure::Other(error)) if error.is_transient() => {
                     self.wait(&mut backoff, "commit", error, reports)
                         .await
@@ -344,6 +359,15 @@ impl Committer {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// An epoch's files are encoded and uploaded one after the other.
+    fn measure(&self, files: &[UploadedFile], commit: Duration) {
+        let encode = files.iter().map(|file| file.took.encode).sum();
+        let upload = files.iter().map(|file| file.took.upload).sum();
+        self.meters.stage(Stage::Encode, encode);
+        self.meters.stage(Stage::Upload, upload);
+        self.meters.stage(Stage::Commit, commit);
     }
 
     async fn try_commit(&self, commit: &Commit<'_>) -> Result<i64, CommitFailure> {
@@ -398,6 +422,7 @@ impl Committer {
                 }
                 Err(error) if error.is_transient() => {
                     tracing::warn!(error = %error, "the checkpoint row cannot be read yet");
+                    self.meters.retry("resolve");
                     self.sleep(&mut backoff)
                         .await
                         .map_err(CommitFailure::Other)?;
@@ -419,7 +444,12 @@ impl Committer {
             .with_author("duckfeeder")
             .with_message(format!(
                 "{}: {} up to {}",
-                self.feeder, commit.message, commit.to
+                self.feeder,
+                match commit.origin {
+                    Origin::Stream => "changes",
+                    Origin::Copy => "first copy",
+                },
+                commit.to
             ))
             .with_extra_info(extra.to_string());
         let mut seen = Vec::new();
@@ -450,11 +480,12 @@ impl Committer {
     async fn wait(
         &self,
         backoff: &mut Backoff,
-        what: &str,
+        what: &'static str,
         error: FeederError,
         reports: &mpsc::Sender<Report>,
     ) -> Result<(), FeederError> {
         let text = format!("{what}: {}", error.explained());
+        self.meters.retry(what);
         tracing::warn!(
             what,
             error = error.explained(),

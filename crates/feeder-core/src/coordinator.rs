@@ -22,7 +22,7 @@ const FOLLOW_UPS: u8 = 2;
 /// How long each of them waits.
 const FOLLOW_UP_INTERVAL: Duration = Duration::from_secs(20);
 /// How far the position must have moved for that, so that the feeder's own WAL cannot keep it awake (I9).
-const IDLE_BYTES: u64 = 1 << 20;
+pub(crate) const IDLE_BYTES: u64 = 1 << 20;
 
 /// What decides about sealing and pausing.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +116,11 @@ impl Coordinator {
 
     pub(crate) fn in_transaction(&self) -> bool {
         self.in_transaction
+    }
+
+    /// When the oldest row arrived that is buffered.
+    pub(crate) fn oldest_row(&self) -> Option<Instant> {
+        self.oldest_row
     }
 
     pub(crate) fn buffered_bytes(&self) -> u64 {

@@ -79,6 +79,8 @@ pub(crate) enum Report {
     Committed {
         to: Lsn,
         snapshot: Option<i64>,
+        /// Commit time of the last transaction in it, in microseconds since 1970-01-01 UTC.
+        commit_timestamp: Option<i64>,
         /// Rows by source OID.
         rows: Vec<(u32, u64)>,
         /// Values that went to the dead letters, by source OID.

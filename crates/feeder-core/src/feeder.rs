@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use pgoutput::Lsn;
 use storage::Storage;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::FeederConfig;
 use crate::error::FeederError;
 use crate::janitor::{self, Janitor};
+use crate::meters::{self, Meters};
 use crate::retry::Backoff;
 use crate::run::{Engine, RunEnd};
 use crate::setup;
@@ -50,19 +50,9 @@ impl Feeder {
         if application == "duckfeeder" {
             *application = format!("duckfeeder_{}", config.name);
         }
-        let (status, _) = watch::channel(FeederStatus {
-            name: config.name.to_string(),
-            phase: Phase::Starting,
-            checkpoint: Lsn::ZERO,
-            covered: Lsn::ZERO,
-            server_wal_end: Lsn::ZERO,
-            last_snapshot: None,
-            last_commit: None,
-            buffered_bytes: 0,
-            paused: false,
-            last_error: None,
-            tables: Vec::new(),
-        });
+        let mut status = FeederStatus::new(&config.name, Phase::Starting);
+        status.memory_budget = config.limits.memory;
+        let (status, _) = watch::channel(status);
         Self {
             config,
             storage,
@@ -82,10 +72,15 @@ impl Feeder {
     /// # Errors
     /// Only what is proven permanent, with the object and a remedy; everything else is waited out (I5).
     pub async fn run(self, mode: RunMode, stop: CancellationToken) -> Result<Outcome, FeederError> {
+        let meters = Meters::new(self.config.name.as_str());
+        meters.begin();
+        // Ends with this function, however that ends.
+        let mut watching = JoinSet::new();
+        watching.spawn(meters::follow(self.status()));
         let mut backoff = Backoff::new();
         let result = loop {
             let progress = self.status.borrow().checkpoint;
-            let error = match self.attempt(mode, &stop).await {
+            let error = match self.attempt(mode, &stop, &meters).await {
                 Ok(RunEnd::Done(outcome)) => break Ok(outcome),
                 Ok(RunEnd::Restart) => continue,
                 Err(error) if !error.is_transient() => break Err(error),
@@ -100,8 +95,10 @@ impl Feeder {
                 remedy = error.remedy(),
                 "starting again from the checkpoint"
             );
+            meters.retry("start");
             self.status.send_modify(|status| {
                 status.phase = Phase::Retrying;
+                status.caught_up = false;
                 status.last_error = Some(error.explained());
             });
             tokio::select! {
@@ -118,6 +115,7 @@ impl Feeder {
         &self,
         mode: RunMode,
         stop: &CancellationToken,
+        meters: &Meters,
     ) -> Result<RunEnd, FeederError> {
         let prepared = tokio::select! {
             biased;
@@ -130,13 +128,18 @@ impl Feeder {
         if let (RunMode::Forever, Some(interval)) = (mode, maintenance.interval) {
             let storage = Arc::clone(&self.storage);
             let janitor = Janitor::new(&prepared.catalog, storage, maintenance.grace);
-            cleaning.spawn(janitor::keep_clean(janitor.delete(true), interval));
+            cleaning.spawn(janitor::keep_clean(
+                janitor.delete(true),
+                interval,
+                meters.clone(),
+            ));
         }
         Engine::start(
             &self.config,
             prepared,
             Arc::clone(&self.storage),
             &self.status,
+            meters.clone(),
         )
         .run(mode, stop)
         .await

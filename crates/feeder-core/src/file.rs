@@ -1,6 +1,7 @@
 //! One data file of a lake table: encoded on the blocking pool, uploaded as it grows.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
@@ -57,8 +58,16 @@ impl LakeTable {
 pub(crate) struct UploadedFile {
     pub(crate) table: Arc<LakeTable>,
     pub(crate) object_path: String,
-    pub(crate) uploaded_at: std::time::Instant,
+    pub(crate) uploaded_at: Instant,
+    pub(crate) took: Took,
     pub(crate) data: DataFile,
+}
+
+/// Where the time of a file went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Took {
+    pub(crate) encode: Duration,
+    pub(crate) upload: Duration,
 }
 
 impl UploadedFile {
@@ -76,6 +85,7 @@ pub(crate) struct FileWriter {
     path: ObjectPath,
     encoder: Option<FileEncoder>,
     upload: Option<Box<dyn MultipartUpload>>,
+    took: Took,
 }
 
 impl FileWriter {
@@ -99,6 +109,7 @@ impl FileWriter {
             path,
             encoder: Some(encoder),
             upload: None,
+            took: Took::default(),
         })
     }
 
@@ -106,6 +117,7 @@ impl FileWriter {
     pub(crate) async fn write(&mut self, batch: RecordBatch) -> Result<(), FeederError> {
         let mut encoder = self.take_encoder()?;
         failpoint::reach(Failpoint::EncodeBefore);
+        let began = Instant::now();
         let (encoder, result) = blocking(move || {
             let result = encoder.write(&batch);
             let encoded = encoder.take_encoded();
@@ -114,7 +126,9 @@ impl FileWriter {
         .await?;
         self.encoder = Some(encoder);
         failpoint::reach(Failpoint::EncodeAfter);
+        self.took.encode += began.elapsed();
         if let Some(bytes) = result.map_err(encode_error(&self.table))? {
+            let began = Instant::now();
             if self.upload.is_none() {
                 let upload = self.storage.start_multipart(&self.path).await;
                 self.upload = Some(upload.map_err(upload_error)?);
@@ -124,6 +138,7 @@ impl FileWriter {
                 upload.put_part(bytes).await.map_err(upload_error)?;
                 failpoint::reach(Failpoint::UploadPart);
             }
+            self.took.upload += began.elapsed();
         }
         Ok(())
     }
@@ -131,7 +146,10 @@ impl FileWriter {
     /// Writes the footer and makes the object complete. It is in the lake only once a commit names it (I7).
     pub(crate) async fn finish(mut self) -> Result<UploadedFile, FeederError> {
         let encoder = self.take_encoder()?;
+        let began = Instant::now();
         let encoded = blocking(move || encoder.finish()).await;
+        self.took.encode += began.elapsed();
+        let began = Instant::now();
         let stored = match encoded.map(|encoded| encoded.map_err(encode_error(&self.table))) {
             Ok(Ok((tail, file))) => self.store(tail).await.map(|()| file),
             Ok(Err(error)) | Err(error) => Err(error),
@@ -145,7 +163,11 @@ impl FileWriter {
         };
         Ok(UploadedFile {
             object_path: self.path.as_str().to_owned(),
-            uploaded_at: std::time::Instant::now(),
+            uploaded_at: Instant::now(),
+            took: Took {
+                upload: self.took.upload + began.elapsed(),
+                ..self.took
+            },
             data: DataFile {
                 path: self.file_name,
                 record_count: file.row_count,

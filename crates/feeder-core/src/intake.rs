@@ -101,6 +101,7 @@ impl Intake {
                 accounted: 0,
                 salvaged: Vec::new(),
                 discarded: 0,
+                recorded: 0,
                 before_failure: None,
                 copied: false,
                 lacking: None,
@@ -126,6 +127,8 @@ impl Intake {
             slot.relation = None;
             slot.plan = None;
             slot.lacking = None;
+            // Those of transactions that are sent again count then.
+            slot.discarded = slot.recorded;
             slot.clear();
             match slot.before_failure.take() {
                 None => {}
@@ -426,6 +429,13 @@ impl Intake {
     fn closed(&mut self, batches: Vec<TableBatch>) -> Part {
         for slot in self.tables.values_mut() {
             slot.before_failure = None;
+            let dropped = slot.discarded.saturating_sub(slot.recorded);
+            if dropped > 0 {
+                let source_oid = slot.table.lake.source_oid;
+                self.transitions
+                    .push(TableTransition::discarded(source_oid, dropped));
+                slot.recorded = slot.discarded;
+            }
         }
         let to = self.coordinator.received();
         let bytes = self.buffered;

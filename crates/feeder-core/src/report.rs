@@ -1,5 +1,8 @@
 //! How a feeder is doing, from catalog and source alone: for `status`, `wait` and scripts.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytesize::ByteSize;
 use cdc_source::{Connection, SessionKind, slot};
 use pgoutput::Lsn;
 use serde::Serialize;
@@ -7,7 +10,8 @@ use serde::Serialize;
 use crate::check;
 use crate::config::FeederConfig;
 use crate::control::{Control, migrations};
-use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::coordinator::IDLE_BYTES;
+use crate::error::{FeederError, FeederErrorKind, from_catalog, from_source};
 use crate::status::TableState;
 
 /// A feeder's state as the databases have it.
@@ -27,6 +31,9 @@ pub struct Report {
     pub source_wal_end: String,
     /// From the checkpoint to the end of the WAL, in bytes.
     pub lag_bytes: u64,
+    /// Since the commit of the last transaction in the lake; 0 while a feeder is connected and less than 1 MiB behind,
+    /// for an idle one moves its checkpoint no more often. `None` when nothing was committed yet.
+    pub lag_seconds: Option<f64>,
     /// The slot.
     pub slot: Option<SlotReport>,
     /// The tables.
@@ -61,6 +68,10 @@ pub struct TableReport {
     pub state: TableState,
     /// Why it is in error, and since when.
     pub error: Option<String>,
+    /// Changes that were dropped since the table is in error, as of the last commit: a resync is what they cost.
+    pub discarded: u64,
+    /// Rows of its changelog, as the catalog counts them. `None` while there are none.
+    pub rows: Option<u64>,
     /// Rows of its first copy.
     pub copied_rows: u64,
     /// Values, since that copy and in it, that their lake column could not hold: see `_df_dead_letters`.
@@ -129,10 +140,21 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
         Some(slot) if slot.wal_status.as_deref() == Some("lost") => {
             problems.push(format!("slot {} is lost", config.source.slot.as_str()));
         }
-        Some(slot) if !slot.active => {
-            problems.push("no feeder is connected to the slot".to_owned());
-        }
+        Some(slot) if !slot.active => problems.push(match slot.retained_bytes {
+            Some(bytes) => format!(
+                "no feeder is connected to the slot, which keeps {} of WAL at the source",
+                ByteSize(bytes)
+            ),
+            None => "no feeder is connected to the slot".to_owned(),
+        }),
         Some(_) => {}
+    }
+    let retained = found.as_ref().and_then(|slot| slot.retained_bytes);
+    if let Some(retained) = retained.filter(|bytes| *bytes > config.limits.max_lag_bytes) {
+        problems.push(format!(
+            "the slot keeps {retained} bytes of WAL at the source, more than limits.max_lag_bytes ({})",
+            config.limits.max_lag_bytes
+        ));
     }
     if lag_bytes > config.limits.max_lag_bytes {
         problems.push(format!(
@@ -146,6 +168,13 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
             crate::clock::utc_text(since)
         ));
     }
+    let active = found.as_ref().is_some_and(|slot| slot.active);
+    let lag_seconds = if active && lag_bytes < IDLE_BYTES {
+        Some(0.0)
+    } else {
+        feeder.commit_timestamp.map(seconds_since)
+    };
+    let counts = catalog.row_counts().await.map_err(from_catalog)?;
     let mut tables = Vec::new();
     for row in control.tables().await? {
         let source = format!("{}.{}", row.source_schema, row.source_table);
@@ -153,9 +182,10 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
             .error
             .as_ref()
             .map(|error| format!("{} (since {})", error.reason, error.lsn));
+        let discarded = row.error.as_ref().map_or(0, |error| error.discarded);
         if let Some(error) = &error {
             problems.push(format!(
-                "{source}: {error}; mend the cause, then `duckfeeder resync {source}`"
+                "{source}: {error}; {discarded} changes were dropped since; mend the cause, then `duckfeeder resync {source}`"
             ));
         }
         tables.push(TableReport {
@@ -163,6 +193,8 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
             target: format!("{}.{}", row.target_schema, row.target_table),
             state: row.state,
             error,
+            discarded,
+            rows: row.lake_table_id.and_then(|id| counts.get(&id).copied()),
             copied_rows: row.copied_rows,
             unrepresentable: row.unrepresentable,
         });
@@ -175,6 +207,7 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
         updated_at: crate::clock::utc_text(feeder.updated_at),
         source_wal_end: wal_end.to_string(),
         lag_bytes,
+        lag_seconds,
         slot: found.map(|slot| SlotReport {
             name: config.source.slot.as_str().to_owned(),
             active: slot.active,
@@ -185,4 +218,11 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
         problems,
         checkpoint_lsn: feeder.checkpoint,
     })
+}
+
+/// From a moment, in microseconds since 1970-01-01 UTC, until now.
+fn seconds_since(micros: i64) -> f64 {
+    let then = UNIX_EPOCH + Duration::from_micros(u64::try_from(micros).unwrap_or_default());
+    let since = SystemTime::now().duration_since(then).unwrap_or_default();
+    since.as_secs_f64()
 }

@@ -24,10 +24,11 @@ use crate::epoch::{Report, Work};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::feeder::{Outcome, RunMode};
 use crate::intake::Intake;
+use crate::meters::Meters;
 use crate::retry::Backoff;
 use crate::setup::Prepared;
 use crate::source_watch::{self, WatchEvent, Watched};
-use crate::status::{FeederStatus, Phase, TableState};
+use crate::status::{FeederStatus, Phase};
 use crate::stream::{self, OpenError, Source};
 
 /// How often the server is asked for its position while somebody waits for it.
@@ -50,12 +51,15 @@ const COPY_PATIENCE: RetryPolicy = RetryPolicy {
 };
 
 mod copies;
+mod ending;
 mod events;
+mod freshness;
 mod progress;
 mod silence;
 mod truncations;
 
 use copies::FinishedCopy;
+use freshness::Freshness;
 use silence::Silence;
 use truncations::Truncations;
 
@@ -63,6 +67,7 @@ use truncations::Truncations;
 pub(crate) struct Engine<'a> {
     config: &'a FeederConfig,
     status: &'a watch::Sender<FeederStatus>,
+    meters: Meters,
     source: Source,
     intake: Intake,
     copy_context: CopyContext,
@@ -84,6 +89,7 @@ pub(crate) struct Engine<'a> {
     /// The copy that is being committed.
     committing: Option<u32>,
     server_wal_end: Lsn,
+    freshness: Freshness,
     rows: BTreeMap<u32, u64>,
     copied: BTreeMap<u32, (u64, u64)>,
     errors: BTreeMap<u32, String>,
@@ -121,13 +127,17 @@ impl<'a> Engine<'a> {
         prepared: Prepared,
         storage: Arc<dyn Storage>,
         status: &'a watch::Sender<FeederStatus>,
+        meters: Meters,
     ) -> Self {
+        for table in &prepared.tables {
+            meters.table(&table.lake.source);
+        }
         // A copy that fails begins anew, and holds a snapshot of the source meanwhile; an upload of the stream is
         // repeated by the committer, which says what it waits for.
         let for_copies: Arc<dyn Storage> =
-            Arc::new(RetryStorage::new(Arc::clone(&storage), COPY_PATIENCE));
+            Arc::new(meters.observe(RetryStorage::new(Arc::clone(&storage), COPY_PATIENCE)));
         let storage: Arc<dyn Storage> =
-            Arc::new(RetryStorage::new(storage, RetryPolicy::default()));
+            Arc::new(meters.observe(RetryStorage::new(storage, RetryPolicy::default())));
         let (work, work_receiver) = mpsc::channel(WORK_QUEUE);
         let (report_sender, reports) = mpsc::channel(REPORT_QUEUE);
         let (copy_sender, copy_events) = mpsc::channel(COPY_QUEUE);
@@ -144,6 +154,7 @@ impl<'a> Engine<'a> {
             checkpoint: prepared.checkpoint,
             files: Vec::new(),
             stop: ended.clone(),
+            meters: meters.clone(),
         };
         tasks.spawn(committer.run(work_receiver, report_sender));
         let watched = Watched {
@@ -180,9 +191,15 @@ impl<'a> Engine<'a> {
         };
         let coordinator = Coordinator::new(Thresholds::of(config), prepared.checkpoint);
         let now = Instant::now();
+        let freshness = Freshness::new(
+            &status.borrow(),
+            prepared.checkpoint,
+            prepared.commit_timestamp,
+        );
         Self {
             config,
             status,
+            meters,
             source: prepared.source,
             intake: Intake::new(coordinator, prepared.tables, config.policy.on_table_error),
             copy_context,
@@ -201,6 +218,7 @@ impl<'a> Engine<'a> {
             finished: Vec::new(),
             committing: None,
             server_wal_end: Lsn::ZERO,
+            freshness,
             rows: BTreeMap::new(),
             copied: BTreeMap::new(),
             errors: prepared.errors,
@@ -252,6 +270,7 @@ impl<'a> Engine<'a> {
     ) -> Result<RunEnd, FeederError> {
         let mut target = None;
         let mut backoff = Backoff::new();
+        let mut broken = false;
         loop {
             let before = self.intake.coordinator.checkpoint();
             let opened = tokio::select! {
@@ -266,6 +285,11 @@ impl<'a> Engine<'a> {
                 Ok(opened) => {
                     if mode == RunMode::UntilCaughtUp && target.is_none() {
                         target = Some(opened.wal_end);
+                    }
+                    if broken {
+                        self.meters.reconnected();
+                        // It was the stream's: the committer was done with everything before.
+                        self.last_error = None;
                     }
                     self.server_wal_end = opened.wal_end;
                     self.status_interval = opened.pace.status_interval;
@@ -287,6 +311,9 @@ impl<'a> Engine<'a> {
                 remedy = error.remedy(),
                 "the stream broke; it goes on from the checkpoint"
             );
+            broken = true;
+            self.meters.retry("source");
+            self.freshness.disconnected();
             self.last_error = Some(error.explained());
             self.discard(stop).await?;
             if self.intake.coordinator.checkpoint() > before {
@@ -401,6 +428,11 @@ impl<'a> Engine<'a> {
                 .is_none_or(|at| now.duration_since(at) >= PUBLISH_INTERVAL)
             {
                 self.published_at = Some(now);
+                self.freshness.look(
+                    &self.intake.coordinator,
+                    self.server_wal_end,
+                    SystemTime::now(),
+                );
                 self.publish(self.phase());
             }
             tokio::select! {
@@ -509,10 +541,12 @@ impl<'a> Engine<'a> {
         match self.intake.coordinator.poll(now) {
             None => Ok(()),
             Some(Action::Seal) => {
+                self.filled(now);
                 let part = self.intake.seal()?;
                 self.submit_part(part)
             }
             Some(Action::Spill) => {
+                self.filled(now);
                 let (head, tail) = self.intake.spill()?;
                 if let Some(head) = head {
                     self.submit_part(head)?;
@@ -534,34 +568,6 @@ impl<'a> Engine<'a> {
             ),
             mpsc::error::TrySendError::Closed(_) => committer_gone(),
         })
-    }
-
-    /// Hands over everything that is committed; an open transaction's rows are dropped and sent again.
-    fn begin_stop(&mut self) -> Result<(), FeederError> {
-        self.publish(Phase::Stopping);
-        self.intake.coordinator.flush_now(true);
-        if self.intake.coordinator.in_transaction()
-            && let Some(head) = self.intake.cut_open_transaction()?
-        {
-            self.submit_part(head)?;
-        }
-        Ok(())
-    }
-
-    /// Whether a run that has an end has reached it: everything up to the target is in the lake.
-    fn caught_up(&self, target: Option<Lsn>) -> Option<Outcome> {
-        let copied = self
-            .intake
-            .tables()
-            .all(|(table, _)| !matches!(table.state, TableState::Pending | TableState::Copying));
-        (copied && self.truncations.clear() && self.intake.coordinator.checkpoint() >= target?)
-            .then_some(Outcome::CaughtUp)
-    }
-
-    /// Whether everything that was received when the run began to stop is committed.
-    fn finished(&self) -> Option<Outcome> {
-        let outcome = self.stopping?;
-        (self.intake.coordinator.stopped() && self.committing.is_none()).then_some(outcome)
     }
 }
 

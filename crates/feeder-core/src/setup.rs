@@ -31,6 +31,8 @@ pub(crate) struct Prepared {
     pub(crate) fence: Arc<Fence>,
     pub(crate) checkpoint: Lsn,
     pub(crate) last_snapshot: Option<i64>,
+    /// Commit time of the last transaction in the lake, in microseconds since 1970-01-01 UTC.
+    pub(crate) commit_timestamp: Option<i64>,
     pub(crate) tables: Vec<FedTable>,
     /// Why tables are in error, by source OID.
     pub(crate) errors: BTreeMap<u32, String>,
@@ -175,6 +177,7 @@ pub(crate) async fn prepare(
         fence: Arc::new(fence),
         checkpoint: row.checkpoint,
         last_snapshot: row.last_snapshot,
+        commit_timestamp: row.commit_timestamp,
         tables,
         errors,
         first_snapshot,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cdc_source::{Connection, SessionKind, tables};
+use cdc_source::{Connection, SessionKind, slot, tables};
 use pgoutput::{Lsn, Oid};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::control::{Control, Fence};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Covered, Published};
+use crate::status::SlotStatus;
 use crate::stream::Source;
 
 /// How often the source is looked at.
@@ -31,6 +32,8 @@ pub(crate) enum WatchEvent {
     TableLost { source_oid: u32, reason: String },
     /// The same, unless the stream says otherwise.
     Doubted(Doubt),
+    /// What the source keeps for us, and where its WAL ends.
+    Slot { slot: SlotStatus, wal_end: Lsn },
     /// `duckfeeder resync` was called.
     ResyncRequested,
     /// `duckfeeder wait` waits for this position.
@@ -125,6 +128,7 @@ impl Look {
                 .await
                 .map_err(from_source)?,
         };
+        let slot = self.slot(&mut connection).await?;
         let found = publish::read(&mut connection, &self.source.config).await?;
         let now = Published::of(&found, &self.watched.tables);
         let mut lost = self.watched.published.lost(&now);
@@ -147,7 +151,26 @@ impl Look {
             .into_iter()
             .map(|(source_oid, reason)| WatchEvent::TableLost { source_oid, reason });
         let doubts = partitions.doubts.into_iter().map(WatchEvent::Doubted);
-        Ok(lost.chain(doubts).collect())
+        Ok(slot.into_iter().chain(lost).chain(doubts).collect())
+    }
+
+    /// `None` when it is gone: the stream finds out.
+    async fn slot(&self, connection: &mut Connection) -> Result<Option<WatchEvent>, FeederError> {
+        let found = slot::inspect(connection, &self.source.slot)
+            .await
+            .map_err(from_source)?;
+        Ok(found.map(|slot| WatchEvent::Slot {
+            wal_end: slot
+                .restart
+                .zip(slot.retained_bytes)
+                .map_or(Lsn::ZERO, |(restart, retained)| {
+                    Lsn::new(restart.get().saturating_add(retained))
+                }),
+            slot: SlotStatus {
+                retained_bytes: slot.retained_bytes,
+                wal_status: slot.wal_status,
+            },
+        }))
     }
 
     async fn partitions(&self, connection: &mut Connection) -> Result<PartitionsLook, FeederError> {

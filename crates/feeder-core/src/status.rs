@@ -1,9 +1,11 @@
 //! What a running feeder says of itself.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pgoutput::Lsn;
 use serde::Serialize;
+
+use crate::config::FeederName;
 
 /// What the feeder is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -88,6 +90,9 @@ pub struct FeederStatus {
     /// The same, as the process knows it: an idle feeder moves its checkpoint row rarely.
     #[serde(serialize_with = "lsn_text")]
     pub covered: Lsn,
+    /// Every commit before this position has arrived.
+    #[serde(serialize_with = "lsn_text")]
+    pub received: Lsn,
     /// End of WAL as the server last reported it.
     #[serde(serialize_with = "lsn_text")]
     pub server_wal_end: Lsn,
@@ -95,14 +100,83 @@ pub struct FeederStatus {
     pub last_snapshot: Option<i64>,
     /// When the last epoch was committed.
     pub last_commit: Option<SystemTime>,
+    /// Whether the lake held everything up to the end of WAL when it was last looked at.
+    pub caught_up: bool,
+    /// The lake holds everything that the source committed before this moment: when it last held all, by our clock, or
+    /// the commit time of the last transaction in it, by the source's. `None` while neither is known.
+    #[serde(skip)]
+    pub fresh_until: Option<SystemTime>,
+    /// When the lake last moved on, or held everything. `None` before the first connection.
+    #[serde(skip)]
+    pub progressed_at: Option<SystemTime>,
+    /// The slot, as last looked at: every 10 seconds. `None` before.
+    pub slot: Option<SlotStatus>,
     /// Bytes of rows that are buffered or being encoded.
     pub buffered_bytes: u64,
+    /// The budget for them.
+    pub memory_budget: u64,
     /// Whether the intake waits for memory.
     pub paused: bool,
     /// The error that is being waited out.
     pub last_error: Option<String>,
     /// All tables.
     pub tables: Vec<TableStatus>,
+}
+
+impl FeederStatus {
+    /// That of a feeder that has not begun.
+    pub fn new(name: &FeederName, phase: Phase) -> Self {
+        Self {
+            name: name.to_string(),
+            phase,
+            checkpoint: Lsn::ZERO,
+            covered: Lsn::ZERO,
+            received: Lsn::ZERO,
+            server_wal_end: Lsn::ZERO,
+            last_snapshot: None,
+            last_commit: None,
+            caught_up: false,
+            fresh_until: None,
+            progressed_at: None,
+            slot: None,
+            buffered_bytes: 0,
+            memory_budget: 0,
+            paused: false,
+            last_error: None,
+            tables: Vec::new(),
+        }
+    }
+
+    /// WAL between what the lake covers and the end that the source last reported, in bytes.
+    pub fn lag_bytes(&self) -> u64 {
+        self.server_wal_end.saturating_sub(self.covered)
+    }
+
+    /// How old the lake is: zero when it holds everything, `None` while that is not known.
+    pub fn lag(&self, now: SystemTime) -> Option<Duration> {
+        if self.caught_up {
+            return Some(Duration::ZERO);
+        }
+        let since = now.duration_since(self.fresh_until?);
+        Some(since.unwrap_or_default())
+    }
+
+    /// For how long the source has been ahead of the lake while the lake did not move; zero when it holds everything.
+    pub fn stalled(&self, now: SystemTime) -> Duration {
+        match self.progressed_at {
+            Some(progress) if !self.caught_up => now.duration_since(progress).unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// The slot of [`FeederStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SlotStatus {
+    /// WAL that it keeps at the source, in bytes.
+    pub retained_bytes: Option<u64>,
+    /// `pg_replication_slots.wal_status`: `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
 }
 
 #[expect(

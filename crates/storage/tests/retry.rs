@@ -415,3 +415,21 @@ fn the_layers_show_the_store_below() {
     assert_eq!(setup.store.to_string(), setup.local.to_string());
     assert_eq!(setup.store.url(), setup.local.url());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_observer_is_told_of_each_repetition() {
+    let setup = setup();
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = Arc::clone(&seen);
+    let store = setup
+        .store
+        .clone()
+        .observed(move |operation| noted.lock().unwrap().push(operation));
+    setup.faults.inject(Operation::Put, 2, refused());
+    store
+        .put(&path("a"), Bytes::from_static(b"1").into())
+        .await
+        .unwrap();
+    store.head(&path("a")).await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), [Operation::Put, Operation::Put]);
+}

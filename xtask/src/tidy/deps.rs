@@ -70,6 +70,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["duckfeeder-cli", "xtask"]),
     ("axum", &["duckfeeder-cli"]),
     ("tracing-subscriber", &["duckfeeder-cli"]),
+    ("metrics-exporter-prometheus", &["duckfeeder-cli"]),
     // One door to the source, one to the catalog, one to each cloud.
     ("postgres-protocol", &["cdc-source"]),
     ("sqlx", &["ducklake-catalog"]),

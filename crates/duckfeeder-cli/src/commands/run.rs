@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use crate::config::Settings;
 use crate::console::Console;
 use crate::exit::{Exit, Result};
+use crate::exporter::Exporter;
 use crate::health::Judge;
 use crate::server::{self, Server};
 use crate::{progress, signals};
@@ -17,7 +18,13 @@ pub(super) async fn run(settings: Settings, until_caught_up: bool, console: &Con
     let stop = signals::stop_token()?;
     let judge = Judge {
         max_lag_bytes: settings.feeder.limits.max_lag_bytes,
+        stall_after: Judge::patience(settings.feeder.flush.interval),
         enabled: settings.enabled,
+    };
+    // Before the feeder begins, so that nothing of it is missed.
+    let exporter = match settings.listen {
+        Some(_) => Some(Exporter::install()?),
+        None => None,
     };
     let feeder = if settings.enabled {
         Feeder::from_config(settings.feeder.clone(), store.open()?)
@@ -25,11 +32,11 @@ pub(super) async fn run(settings: Settings, until_caught_up: bool, console: &Con
         tracing::warn!("`enabled` is false: nothing is fed");
         Feeder::disabled(&settings.feeder.name)
     };
-    let _server = match settings.listen {
-        Some(listen) => {
+    let _server = match settings.listen.zip(exporter) {
+        Some((listen, exporter)) => {
             let listener = server::bind(listen).await?;
-            tracing::info!(%listen, "serving /healthz, /readyz and /status");
-            Some(Server::start(listener, feeder.status(), judge))
+            tracing::info!(%listen, "serving /healthz, /readyz, /status and /metrics");
+            Some(Server::start(listener, feeder.status(), judge, exporter))
         }
         None => None,
     };

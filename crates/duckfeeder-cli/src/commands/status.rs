@@ -1,6 +1,7 @@
 //! `duckfeeder status`
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use feeder_core::report::{self, Report};
@@ -45,7 +46,11 @@ fn describe(report: &Report) -> String {
             report.checkpoint, report.source_wal_end
         ),
     );
-    line("lag", format!("{} of WAL", ByteSize(report.lag_bytes)));
+    let age = report.lag_seconds.map_or_else(String::new, |seconds| {
+        let whole = Duration::from_secs_f64(seconds.max(0.0).round());
+        format!(", {}", humantime::format_duration(whole))
+    });
+    line("lag", format!("{} of WAL{age}", ByteSize(report.lag_bytes)));
     line(
         "snapshot",
         report.last_snapshot.map_or_else(none, |id| id.to_string()),
@@ -81,9 +86,10 @@ fn describe(report: &Report) -> String {
             0 => String::new(),
             values => format!("  {values} values did not fit, see _df_dead_letters"),
         };
+        let rows = table.rows.unwrap_or_default();
         let _ = writeln!(
             text,
-            "  {:<width$}  {:<9}  -> {}{unrepresentable}",
+            "  {:<width$}  {:<9}  -> {}, {rows} rows{unrepresentable}",
             table.source,
             table.state.as_str(),
             table.target

@@ -242,7 +242,7 @@ keys! {
         "How old something must be that nothing names before it is removed; at least 1h, and longer than the longest commit";
 
     SERVER_LISTEN: SocketAddr = "server.listen", "address", Absent, Open, parse::address,
-        "Address of /healthz, /readyz and /status; off when absent";
+        "Address of /healthz, /readyz, /status and /metrics; off when absent";
 }
 
 /// The key of a path.

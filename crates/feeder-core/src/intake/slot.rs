@@ -28,6 +28,8 @@ pub(super) struct Slot {
     /// Committed rows of a table that failed; they still belong to the next epoch.
     pub(super) salvaged: Vec<TableBatch>,
     pub(super) discarded: u64,
+    /// How many of them the control tables know of, or will with the epoch that was closed last.
+    pub(super) recorded: u64,
     /// The state before a failure that is not committed yet.
     pub(super) before_failure: Option<TableState>,
     /// A copy is on its way into the lake: what comes now comes after it.

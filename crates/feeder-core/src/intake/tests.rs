@@ -163,9 +163,21 @@ fn ids(rows: &[Row]) -> Vec<&str> {
         .collect()
 }
 
+/// Dropped changes that an epoch records, by table.
+fn dropped(end: &EpochEnd) -> Vec<(u32, u64)> {
+    end.transitions
+        .iter()
+        .filter_map(|transition| match transition.change {
+            TableChange::Discarded(changes) => Some((transition.source_oid, changes)),
+            _ => None,
+        })
+        .collect()
+}
+
 fn failure(end: &EpochEnd) -> Vec<(u32, u64, i64, String)> {
     end.transitions
         .iter()
+        .filter(|transition| !matches!(transition.change, TableChange::Discarded(_)))
         .map(|transition| match &transition.change {
             TableChange::Error { lsn, seq, reason } => {
                 (transition.source_oid, lsn.get(), *seq, reason.clone())
@@ -561,6 +573,7 @@ fn a_bad_value_fails_its_table_alone() {
     assert_eq!(ids(&tables["raw.notes"]), ["1", "2", "3", "4"]);
     let [(oid, lsn, seq, reason)] = failure(&end).try_into().unwrap();
     assert_eq!((oid, lsn, seq), (ORDERS, 210, 2));
+    assert_eq!(dropped(&end), [(ORDERS, 2)]);
     assert!(reason.contains("\"price\""), "{reason}");
     assert!(!reason.contains("NaN"), "a value in an error: {reason}");
     assert_eq!(end.cut, [(ORDERS, Lsn::new(210))]);
@@ -570,7 +583,8 @@ fn a_bad_value_fails_its_table_alone() {
     feed.transaction(230, 240, [order("5", "much later"), note("5")]);
     let (tables, end) = feed.seal();
     assert_eq!(tables.keys().collect::<Vec<_>>(), ["raw.notes"]);
-    assert!(end.transitions.is_empty() && end.cut.is_empty());
+    assert!(failure(&end).is_empty() && end.cut.is_empty());
+    assert_eq!(dropped(&end), [(ORDERS, 1)], "each is counted once");
     assert_eq!(end.incomplete, ["public.orders"]);
 }
 
@@ -703,7 +717,8 @@ fn a_table_that_the_committer_lost_stays_lost() {
     assert_eq!(feed.discarded(ORDERS), 1);
     let (tables, end) = feed.seal();
     assert_eq!(tables.keys().collect::<Vec<_>>(), ["raw.notes"]);
-    assert!(end.transitions.is_empty(), "it is recorded already");
+    assert!(failure(&end).is_empty(), "it is recorded already");
+    assert_eq!(dropped(&end), [(ORDERS, 1)]);
     feed.intake
         .restart(Coordinator::new(thresholds(), Lsn::new(210)));
     assert_eq!(feed.state(ORDERS), TableState::Error);

@@ -133,7 +133,7 @@ impl Found {
 }
 
 impl Report {
-    pub(super) fn new(dry_run: bool) -> Self {
+    pub(crate) fn new(dry_run: bool) -> Self {
         Self {
             dry_run,
             declared: Section::new("files that were declared and never committed"),

@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use super::{Janitor, Outcome, Report};
 use crate::FeederErrorKind;
+use crate::meters::Meters;
 
 /// Cleans up every `interval`, for ever. Whatever goes wrong is logged, and tried again after the next one.
 ///
 /// The first time comes after a random part of the interval: so feeders of one lake, which are often started together,
 /// take turns, and one that is restarted more often than the interval gets to it too.
-pub(crate) async fn keep_clean(janitor: Janitor, interval: Duration) {
+pub(crate) async fn keep_clean(janitor: Janitor, interval: Duration, meters: Meters) {
     let mut wait = interval.mul_f64(rand::random());
     loop {
         tokio::time::sleep(wait).await;
         match janitor.run().await {
-            Ok(report) => log(&report),
+            Ok(report) => {
+                meters.cleaned_up(&report);
+                log(&report);
+            }
             Err(error) if error.kind() == FeederErrorKind::Fenced => {
                 tracing::debug!("another janitor is at work in this lake");
             }

@@ -17,10 +17,12 @@ impl Engine<'_> {
             Report::Committed {
                 to,
                 snapshot,
+                commit_timestamp,
                 rows,
                 unrepresentable,
             } => {
                 self.intake.coordinator.committed(to);
+                self.freshness.committed(commit_timestamp, Instant::now());
                 self.last_error = None;
                 if let Some(snapshot) = snapshot {
                     self.last_snapshot = Some(snapshot);
@@ -95,6 +97,11 @@ impl Engine<'_> {
                     self.intake
                         .fail_table(RelationId::new(source_oid), at, 0, &reason, now)?;
                 }
+                Ok(())
+            }
+            WatchEvent::Slot { slot, wal_end } => {
+                self.freshness.slot = Some(slot);
+                self.server_wal_end = self.server_wal_end.max(wal_end);
                 Ok(())
             }
             WatchEvent::Doubted(doubt) => {

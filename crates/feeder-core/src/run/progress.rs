@@ -8,6 +8,7 @@ use super::{ASK_INTERVAL, Engine, PUBLISH_INTERVAL};
 use crate::error::{FeederError, FeederErrorKind};
 use crate::failpoint::{self, Failpoint};
 use crate::lineage;
+use crate::meters::Stage;
 use crate::status::{Phase, TableState, TableStatus};
 
 impl Engine<'_> {
@@ -37,14 +38,15 @@ impl Engine<'_> {
             // Buffered bytes change with every row; they alone wake nobody up.
             let changed = status.phase != phase
                 || status.checkpoint != coordinator.checkpoint()
-                || status.covered != coordinator.covered()
+                || self.freshness.differs(status)
                 || status.last_snapshot != self.last_snapshot
                 || status.paused != paused
                 || status.last_error != self.last_error
                 || status.tables != tables;
             status.phase = phase;
             status.checkpoint = coordinator.checkpoint();
-            status.covered = coordinator.covered();
+            status.received = coordinator.received();
+            self.freshness.write_to(status);
             status.server_wal_end = self.server_wal_end;
             status.last_snapshot = self.last_snapshot;
             status.last_commit = self.last_commit;
@@ -56,6 +58,13 @@ impl Engine<'_> {
             }
             changed
         });
+    }
+
+    /// Buffered rows are about to be handed over.
+    pub(super) fn filled(&self, now: Instant) {
+        if let Some(since) = self.intake.coordinator.oldest_row() {
+            self.meters.stage(Stage::Fill, now.duration_since(since));
+        }
     }
 
     fn table_status(&self) -> Vec<TableStatus> {
@@ -117,6 +126,9 @@ impl Engine<'_> {
             stream.send_status(checkpoint, ask).await?;
             if news {
                 failpoint::reach(Failpoint::AcknowledgeAfter);
+                if let Some(waited) = self.freshness.acknowledged(Instant::now()) {
+                    self.meters.stage(Stage::Acknowledge, waited);
+                }
             }
             self.acknowledged = checkpoint;
             self.status_due = now + self.status_interval;

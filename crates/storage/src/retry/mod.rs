@@ -29,16 +29,39 @@ use crate::{
 pub struct RetryStorage {
     inner: Arc<dyn Storage>,
     policy: RetryPolicy,
+    observer: Option<Observer>,
+}
+
+/// Who is told of repetitions.
+#[derive(Clone)]
+struct Observer(Arc<dyn Fn(Operation) + Send + Sync>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 impl RetryStorage {
     /// Wraps `inner`.
     pub fn new(inner: Arc<dyn Storage>, policy: RetryPolicy) -> Self {
-        Self { inner, policy }
+        Self {
+            inner,
+            policy,
+            observer: None,
+        }
     }
 
-    fn attempts<'a>(&'a self, operation: Operation, path: &'a ObjectPath) -> Attempts<'a> {
-        Attempts::new(&self.policy, operation, path.as_str())
+    /// Calls `observer` before each repetition, with what is repeated: for counters. It must not block.
+    #[must_use]
+    pub fn observed(mut self, observer: impl Fn(Operation) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Observer(Arc::new(observer)));
+        self
+    }
+
+    fn attempts<'a>(&'a self, operation: Operation, path: &'a str) -> Attempts<'a> {
+        let observer = self.observer.as_ref().map(|observer| observer.0.as_ref());
+        Attempts::new(&self.policy, observer, operation, path)
     }
 
     /// Decides whether the object that stands in the way is the one that we wrote ourselves.
@@ -73,7 +96,7 @@ impl fmt::Display for RetryStorage {
 #[deny(clippy::missing_trait_methods)]
 impl Storage for RetryStorage {
     async fn put(&self, path: &ObjectPath, payload: PutPayload) -> Result<(), StorageError> {
-        let mut attempts = self.attempts(Operation::Put, path);
+        let mut attempts = self.attempts(Operation::Put, path.as_str());
         loop {
             match self.inner.put(path, payload.clone()).await {
                 Ok(()) => return Ok(()),
@@ -92,7 +115,7 @@ impl Storage for RetryStorage {
         &self,
         path: &ObjectPath,
     ) -> Result<Box<dyn MultipartUpload>, StorageError> {
-        let mut attempts = self.attempts(Operation::StartMultipart, path);
+        let mut attempts = self.attempts(Operation::StartMultipart, path.as_str());
         loop {
             match self.inner.start_multipart(path).await {
                 Ok(inner) => {
@@ -111,7 +134,7 @@ impl Storage for RetryStorage {
     }
 
     async fn get_range(&self, path: &ObjectPath, range: Range<u64>) -> Result<Bytes, StorageError> {
-        let mut attempts = self.attempts(Operation::GetRange, path);
+        let mut attempts = self.attempts(Operation::GetRange, path.as_str());
         loop {
             match self.inner.get_range(path, range.clone()).await {
                 Ok(bytes) => return Ok(bytes),
@@ -121,7 +144,7 @@ impl Storage for RetryStorage {
     }
 
     async fn head(&self, path: &ObjectPath) -> Result<ObjectMeta, StorageError> {
-        let mut attempts = self.attempts(Operation::Head, path);
+        let mut attempts = self.attempts(Operation::Head, path.as_str());
         loop {
             match self.inner.head(path).await {
                 Ok(meta) => return Ok(meta),
@@ -136,7 +159,7 @@ impl Storage for RetryStorage {
         token: Option<&PageToken>,
     ) -> Result<ListPage, StorageError> {
         let path = prefix.map_or("", ObjectPath::as_str);
-        let mut attempts = Attempts::new(&self.policy, Operation::List, path);
+        let mut attempts = self.attempts(Operation::List, path);
         loop {
             match self.inner.list(prefix, token).await {
                 Ok(page) => return Ok(page),
@@ -146,7 +169,7 @@ impl Storage for RetryStorage {
     }
 
     async fn delete(&self, path: &ObjectPath) -> Result<(), StorageError> {
-        let mut attempts = self.attempts(Operation::Delete, path);
+        let mut attempts = self.attempts(Operation::Delete, path.as_str());
         loop {
             match self.inner.delete(path).await {
                 Ok(()) => return Ok(()),
@@ -157,7 +180,7 @@ impl Storage for RetryStorage {
 
     async fn delete_all(&self, paths: &[ObjectPath]) -> Vec<Result<(), StorageError>> {
         let mut results = self.inner.delete_all(paths).await;
-        let mut attempts = Attempts::new(&self.policy, Operation::Delete, "");
+        let mut attempts = self.attempts(Operation::Delete, "");
         loop {
             let failed: Vec<usize> = (0..results.len())
                 .filter(|at| matches!(results.get(*at), Some(Err(error)) if error.is_transient()))
@@ -194,7 +217,7 @@ impl Storage for RetryStorage {
         token: Option<&PageToken>,
     ) -> Result<UploadPage, StorageError> {
         let path = prefix.map_or("", ObjectPath::as_str);
-        let mut attempts = Attempts::new(&self.policy, Operation::ListUploads, path);
+        let mut attempts = self.attempts(Operation::ListUploads, path);
         loop {
             match self.inner.list_uploads(prefix, token).await {
                 Ok(page) => return Ok(page),
@@ -204,7 +227,7 @@ impl Storage for RetryStorage {
     }
 
     async fn abort_upload(&self, upload: &OpenUpload) -> Result<(), StorageError> {
-        let mut attempts = self.attempts(Operation::AbortUpload, &upload.path);
+        let mut attempts = self.attempts(Operation::AbortUpload, upload.path.as_str());
         loop {
             match self.inner.abort_upload(upload).await {
                 Ok(()) => return Ok(()),
@@ -247,7 +270,7 @@ impl RetryUpload {
 impl MultipartUpload for RetryUpload {
     async fn put_part(&mut self, part: Bytes) -> Result<(), StorageError> {
         self.refuse_aborted(Operation::PutPart)?;
-        let mut attempts = self.store.attempts(Operation::PutPart, &self.path);
+        let mut attempts = self.store.attempts(Operation::PutPart, self.path.as_str());
         loop {
             match self.inner.put_part(part.clone()).await {
                 Ok(()) => {
@@ -262,7 +285,7 @@ impl MultipartUpload for RetryUpload {
 
     async fn complete(&mut self) -> Result<(), StorageError> {
         self.refuse_aborted(Operation::Complete)?;
-        let mut attempts = self.store.attempts(Operation::Complete, &self.path);
+        let mut attempts = self.store.attempts(Operation::Complete, self.path.as_str());
         loop {
             match self.inner.complete().await {
                 Ok(()) => return Ok(()),
@@ -281,7 +304,7 @@ impl MultipartUpload for RetryUpload {
 
     async fn abort(&mut self) -> Result<(), StorageError> {
         self.aborted = true;
-        let mut attempts = self.store.attempts(Operation::Abort, &self.path);
+        let mut attempts = self.store.attempts(Operation::Abort, self.path.as_str());
         loop {
             match self.inner.abort().await {
                 Ok(()) => return Ok(()),

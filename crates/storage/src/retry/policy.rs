@@ -55,6 +55,7 @@ impl RetryPolicy {
 /// The attempts at one operation.
 pub(super) struct Attempts<'a> {
     policy: &'a RetryPolicy,
+    observer: Option<&'a (dyn Fn(Operation) + Send + Sync)>,
     operation: Operation,
     path: &'a str,
     failed: u32,
@@ -62,9 +63,15 @@ pub(super) struct Attempts<'a> {
 }
 
 impl<'a> Attempts<'a> {
-    pub(super) fn new(policy: &'a RetryPolicy, operation: Operation, path: &'a str) -> Self {
+    pub(super) fn new(
+        policy: &'a RetryPolicy,
+        observer: Option<&'a (dyn Fn(Operation) + Send + Sync)>,
+        operation: Operation,
+        path: &'a str,
+    ) -> Self {
         Self {
             policy,
+            observer,
             operation,
             path,
             failed: 0,
@@ -101,6 +108,9 @@ impl<'a> Attempts<'a> {
             error = &error as &dyn std::error::Error,
             "storage operation failed, trying again"
         );
+        if let Some(observer) = self.observer {
+            observer(self.operation);
+        }
         tokio::time::sleep(wait).await;
         self.last = Some(error);
         Ok(())

@@ -431,6 +431,9 @@ impl World {
                     assert_eq!(self.failed, None, "it fails once");
                     self.failed = Some(lsn.get());
                 }
+                TableChange::Discarded(_) => {
+                    assert!(self.failed.is_some(), "only what failed drops");
+                }
                 other => panic!("{other:?}"),
             }
         }

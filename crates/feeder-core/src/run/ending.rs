@@ -1,0 +1,38 @@
+//! When a run is over, and what is done before.
+
+use pgoutput::Lsn;
+
+use super::Engine;
+use crate::error::FeederError;
+use crate::feeder::Outcome;
+use crate::status::{Phase, TableState};
+
+impl Engine<'_> {
+    /// Hands over everything that is committed; an open transaction's rows are dropped and sent again.
+    pub(super) fn begin_stop(&mut self) -> Result<(), FeederError> {
+        self.publish(Phase::Stopping);
+        self.intake.coordinator.flush_now(true);
+        if self.intake.coordinator.in_transaction()
+            && let Some(head) = self.intake.cut_open_transaction()?
+        {
+            self.submit_part(head)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a run that has an end has reached it: everything up to the target is in the lake.
+    pub(super) fn caught_up(&self, target: Option<Lsn>) -> Option<Outcome> {
+        let copied = self
+            .intake
+            .tables()
+            .all(|(table, _)| !matches!(table.state, TableState::Pending | TableState::Copying));
+        (copied && self.truncations.clear() && self.intake.coordinator.checkpoint() >= target?)
+            .then_some(Outcome::CaughtUp)
+    }
+
+    /// Whether everything that was received when the run began to stop is committed.
+    pub(super) fn finished(&self) -> Option<Outcome> {
+        let outcome = self.stopping?;
+        (self.intake.coordinator.stopped() && self.committing.is_none()).then_some(outcome)
+    }
+}
