@@ -1,4 +1,8 @@
 //! What a running feeder says of itself, compared with what the lake and the source say.
+#![allow(
+    clippy::float_cmp,
+    reason = "what is counted is whole, and exact in a float"
+)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -253,10 +253,8 @@ async fn plan(
 }
 
 fn pop(queue: &Mutex<VecDeque<Job>>) -> Option<Job> {
-    queue
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .pop_front()
+    let queue = queue.lock();
+    queue.unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
 impl CopyTable {

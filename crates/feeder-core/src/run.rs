@@ -4,7 +4,6 @@
 //! detached: all of them end with the engine.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,12 +42,6 @@ const WORK_QUEUE: usize = 8;
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 const REPORT_QUEUE: usize = 64;
 const COPY_QUEUE: usize = 64;
-/// A quarter of an hour, about, for one request of a copy.
-const COPY_PATIENCE: RetryPolicy = RetryPolicy {
-    max_attempts: NonZeroU32::MIN.saturating_add(119),
-    base: Duration::from_millis(200),
-    cap: Duration::from_secs(15),
-};
 
 mod copies;
 mod ending;
@@ -58,7 +51,7 @@ mod progress;
 mod silence;
 mod truncations;
 
-use copies::FinishedCopy;
+use copies::{FinishedCopy, PATIENCE};
 use freshness::Freshness;
 use silence::Silence;
 use truncations::Truncations;
@@ -135,7 +128,7 @@ impl<'a> Engine<'a> {
         // A copy that fails begins anew, and holds a snapshot of the source meanwhile; an upload of the stream is
         // repeated by the committer, which says what it waits for.
         let for_copies: Arc<dyn Storage> =
-            Arc::new(meters.observe(RetryStorage::new(Arc::clone(&storage), COPY_PATIENCE)));
+            Arc::new(meters.observe(RetryStorage::new(Arc::clone(&storage), PATIENCE)));
         let storage: Arc<dyn Storage> =
             Arc::new(meters.observe(RetryStorage::new(storage, RetryPolicy::default())));
         let (work, work_receiver) = mpsc::channel(WORK_QUEUE);

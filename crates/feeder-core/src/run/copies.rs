@@ -1,10 +1,12 @@
 //! Rounds of first copies: when one starts, and when a finished copy may be committed.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgoutput::{Lsn, RelationId};
+use storage::RetryPolicy;
 
 use super::Engine;
 use crate::backfill::{self, CopyEvent};
@@ -17,6 +19,13 @@ use crate::file::UploadedFile;
 use crate::intake::FedTable;
 use crate::retry::Backoff;
 use crate::status::TableState;
+
+/// A quarter of an hour, about, for one request of a copy.
+pub(super) const PATIENCE: RetryPolicy = RetryPolicy {
+    max_attempts: NonZeroU32::MIN.saturating_add(119),
+    base: Duration::from_millis(200),
+    cap: Duration::from_secs(15),
+};
 
 pub(super) struct FinishedCopy {
     source_oid: u32,
