@@ -1,10 +1,9 @@
 //! Google Cloud Storage on loopback: the emulator from PyPI, behind a front that adds what it lacks.
 
 use std::{
-    env,
     fs::File,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -14,7 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    process::{Signal, Supervised, tail, wait_until},
+    postgres::free_port,
+    process::{Signal, Supervised, service_port, tail, wait_until},
     tools::Tools,
 };
 
@@ -48,11 +48,7 @@ impl GcsEmulator {
     /// # Errors
     /// When the emulator cannot be had or does not start.
     pub fn start() -> Result<Self> {
-        if let Some(port) = env::var_os(SERVICE) {
-            let port = port.to_string_lossy();
-            let port = port
-                .parse()
-                .with_context(|| format!("{SERVICE} is {port:?}, not a port"))?;
+        if let Some(port) = service_port(SERVICE)? {
             return Ok(Self { port, own: None });
         }
         let packages = Tools::locate()?.gcs_emulator()?;
@@ -60,7 +56,7 @@ impl GcsEmulator {
         std::fs::write(home.path().join("front.py"), FRONT)?;
         let mut attempt = 1;
         loop {
-            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let port = free_port()?;
             match launch(&packages, home.path(), port) {
                 Ok(server) => {
                     return Ok(Self {

@@ -26,7 +26,7 @@ use postgres::{Client, NoTls, SimpleQueryMessage};
 use tempfile::TempDir;
 
 use crate::{
-    process::{Signal, Supervised, run, tail, wait_until},
+    process::{Signal, Supervised, run, service_port, tail, wait_until},
     tools::{Tools, default_major, is_root, readable_by_others, server_version},
 };
 
@@ -146,8 +146,8 @@ impl Postgres {
     /// # Errors
     /// When Postgres cannot be had or does not start.
     pub fn start(major: u32, options: &Options) -> Result<Self> {
-        if let Some(port) = env::var_os(SERVICE) {
-            return Self::service(&port.to_string_lossy(), major, options);
+        if let Some(port) = service_port(SERVICE)? {
+            return Self::service(port, major, options);
         }
         let tools = Tools::locate()?;
         let own = tempfile::Builder::new()
@@ -161,7 +161,7 @@ impl Postgres {
     }
 
     /// A cluster that somebody else runs, emptied of what tests left in it. It is shared, so one test at a time.
-    fn service(port: &str, major: u32, options: &Options) -> Result<Self> {
+    fn service(port: u16, major: u32, options: &Options) -> Result<Self> {
         ensure!(
             options.is_ordinary(),
             "the server of {SERVICE} has settings of its own, which this test needs to be others"
@@ -170,9 +170,7 @@ impl Postgres {
             bin: PathBuf::new(),
             version: String::new(),
             home: PathBuf::new(),
-            port: port
-                .parse()
-                .with_context(|| format!("{SERVICE} is {port:?}, not a port"))?,
+            port,
             options: options.clone(),
             account: None,
             server: None,

@@ -59,6 +59,21 @@ pub fn tail(text: &str, lines: usize) -> String {
     last
 }
 
+/// The loopback port of a server that somebody else runs, if this variable names one.
+///
+/// # Errors
+/// When it is no port.
+pub fn service_port(variable: &str) -> Result<Option<u16>> {
+    let Some(port) = std::env::var_os(variable) else {
+        return Ok(None);
+    };
+    let port = port.to_string_lossy();
+    let parsed = port.parse();
+    parsed
+        .map(Some)
+        .with_context(|| format!("{variable} is {port:?}, not a port"))
+}
+
 /// Whether a program of this name is on the `PATH`.
 pub fn on_path(program: &str) -> bool {
     find_on_path(program).is_some()

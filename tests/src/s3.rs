@@ -1,7 +1,6 @@
 //! An S3 server that belongs to one test and ends with it: moto, in memory.
 
 use std::{
-    env,
     fs::File,
     io::{Read, Write},
     net::TcpStream,
@@ -15,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     postgres::free_port,
-    process::{Signal, Supervised, tail, wait_until},
+    process::{Signal, Supervised, service_port, tail, wait_until},
     tools::Tools,
 };
 
@@ -55,11 +54,7 @@ impl S3Server {
     /// # Errors
     /// When it cannot be had or does not start.
     pub fn start() -> Result<Self> {
-        if let Some(port) = env::var_os(SERVICE) {
-            let port = port.to_string_lossy();
-            let port = port
-                .parse()
-                .with_context(|| format!("{SERVICE} is {port:?}, not a port"))?;
+        if let Some(port) = service_port(SERVICE)? {
             return Ok(Self { port, own: None });
         }
         let packages = Tools::locate()?.moto()?;
