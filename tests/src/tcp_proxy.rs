@@ -34,6 +34,8 @@ struct State {
     target: u16,
     closed: bool,
     links: Vec<Arc<Link>>,
+    /// Whether new connections hang from their beginning.
+    silent: bool,
     /// The answer to a COMMIT gets lost after so many that do not; `None` when none is to be.
     lose_commit_after: Option<u32>,
 }
@@ -133,6 +135,17 @@ impl TcpProxy {
         }
     }
 
+    /// All connections hang, new ones too.
+    pub fn silence(&self) {
+        self.shared.state().silent = true;
+        self.hang();
+    }
+
+    /// New connections are handed on again; what hangs stays so.
+    pub fn speak(&self) {
+        self.shared.state().silent = false;
+    }
+
     /// After `more` that are answered, a COMMIT reaches the server and its connection is closed in place of the answer.
     pub fn lose_commit_after(&self, more: u32) {
         self.shared.state().lose_commit_after = Some(more);
@@ -149,14 +162,17 @@ impl Drop for TcpProxy {
 }
 
 fn accept(shared: &Arc<Shared>, client: TcpStream) -> Result<()> {
-    let target = shared.state().target;
+    let (target, silent) = {
+        let state = shared.state();
+        (state.target, state.silent)
+    };
     let server = TcpStream::connect(("127.0.0.1", target))?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let link = Arc::new(Link {
         client,
         server,
-        hangs: AtomicBool::new(false),
+        hangs: AtomicBool::new(silent),
         loses_answer: AtomicBool::new(false),
     });
     shared.state().links.push(Arc::clone(&link));

@@ -1,6 +1,10 @@
 //! What happens to the catalog is waited out: nothing is lost or repeated, and the source hears of us all the while.
 
-use std::{fmt::Write as _, fs, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use duckfeeder_tests::{
@@ -49,10 +53,14 @@ impl Apart {
 
     /// The role that the feeder uses in the catalog.
     fn feed_as(&self, role: &str) -> Result<()> {
-        self.rig.setup.configure(&Config::new(
+        self.configure(role, |config| config)
+    }
+
+    fn configure(&self, role: &str, change: impl FnOnce(Config) -> Config) -> Result<()> {
+        self.rig.setup.configure(&change(Config::new(
             &self.rig.pg.url(SUPERUSER, SOURCE),
             Some(&self.proxy.url(role, CATALOG)),
-        ))
+        )))
     }
 
     fn change(&mut self) -> Result<()> {
@@ -112,6 +120,68 @@ fn a_catalog_that_restarts_or_crashes_is_waited_for() -> Result<()> {
         apart.wait_until_equal(&mut feeder)?;
     }
     feeder.terminate()
+}
+
+/// Longer than a lease: whoever had it has it still, and goes on with what it did.
+#[test]
+fn a_catalog_that_is_away_for_long_costs_no_copy_and_no_takeover() -> Result<()> {
+    let mut apart = Apart::new()?;
+    apart.configure("feeder", |config| config.line("limits", "copy_workers = 1"))?;
+    let tables = ["t", "a", "b", "c", "d", "e", "f"];
+    for table in tables.iter().skip(1) {
+        apart.rig.source(&format!(
+            "create table {table} (id int primary key, v text);
+             insert into {table} select g, repeat(md5(g::text), 4) from generate_series(1, 40000) g"
+        ))?;
+    }
+    let mut first = apart.rig.setup.spawn()?;
+    let sql = "select (to_regclass('duckfeeder.pending_files') is not null)::text";
+    first.wait_until("there are control tables", PATIENCE, || {
+        let there = apart.catalog.scalar(CATALOG, sql)?;
+        Ok((there.as_deref() == Some("true")).then_some(()))
+    })?;
+    // The first tables are copied, the others wait for this lock.
+    let mut holder = apart.catalog.connect(CATALOG)?;
+    query(
+        &mut holder,
+        "begin; do $$ begin
+             while not exists (select from duckfeeder.pending_files) loop perform pg_sleep(0.001); end loop;
+         end $$; select 1 from duckfeeder.feeders for update",
+    )?;
+    let mut second = apart.rig.setup.spawn()?;
+    wait_for_log(&mut second, &["standing by"], 1)?;
+    let feeders = "select owner, generation::text from duckfeeder.feeders";
+    let before = apart.catalog.sql(CATALOG, feeders)?;
+    let walsender = apart.walsender()?;
+
+    apart.catalog.stop(Signal::Int)?;
+    let gone = Instant::now();
+    wait_for_log(&mut first, &["a file of a copy cannot be declared"], 1)?;
+    wait_for_log(&mut second, &["the lease cannot be looked at"], 1)?;
+    wait("the lease has run out", || {
+        Ok((gone.elapsed() > Duration::from_secs(15)).then_some(()))
+    })?;
+    apart.catalog.start_again()?;
+    apart.rig.wait_until_equal(&mut first, &tables)?;
+    second.expect_running()?;
+
+    ensure!(apart.catalog.sql(CATALOG, feeders)? == before, "taken over");
+    ensure!(walsender.is_some() && apart.walsender()? == walsender);
+    let points: Vec<String> = tables
+        .iter()
+        .map(|table| format!("select _df_lsn from lake.raw.{table} where _df_op = 'reset'"))
+        .collect();
+    let (resets, points) = (
+        format!("select count(*) from ({})", points.join(" union all ")),
+        format!("select count(*) from ({})", points.join(" union ")),
+    );
+    let mut db = apart.rig.lake.open()?;
+    ensure!(
+        db.int(&resets)? == 7 && db.int(&points)? == 1,
+        "copied again"
+    );
+    second.terminate()?;
+    first.terminate()
 }
 
 #[test]

@@ -182,15 +182,15 @@ fn a_slot_that_was_dropped_stops_with_range_tables_and_repair() -> Result<()> {
     rig.source("select pg_drop_replication_slot('duckfeeder_test')")?;
     change(&rig.pg)?;
     let from = checkpoint(&rig)?;
-    expect_stop(
-        &rig,
-        &[
-            "slot duckfeeder_test is gone",
-            &format!("from {from} on"),
-            "public.a, public.b",
-            "duckfeeder teardown",
-        ],
-    )?;
+    let said = [
+        "slot duckfeeder_test is gone",
+        &format!("from {from} on"),
+        "public.a, public.b",
+        "duckfeeder teardown",
+    ];
+    let checked = rig.setup.run(&["check"])?;
+    checked.expect_code(1)?.expect_message(&said)?;
+    expect_stop(&rig, &said)?;
     start_anew(&rig)?;
     equal(&rig, &rig.pg)
 }

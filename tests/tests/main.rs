@@ -31,5 +31,6 @@ mod publication;
 mod rig;
 mod rows;
 mod same_database;
+mod standby;
 mod stores;
 mod types;

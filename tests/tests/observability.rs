@@ -10,7 +10,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -450,6 +450,9 @@ fn a_table_in_error_says_what_it_costs() -> Result<()> {
         503,
         "`duckfeeder resync public.a` copies it again",
     )?;
+    let reason = pages.status()?["tables"][0]["error"].clone();
+    let reason = reason.as_str().context("no reason")?;
+    pages.wait_until_ready_is(&mut feeder, 503, &format!("public.a: {reason}"))?;
     rig.source("insert into a values (2), (3), (4); insert into b values (1)")?;
     rig.wait_until_equal(&mut feeder, &["b"])?;
     feeder.wait_until("the metrics say it", PATIENCE, || {
@@ -465,13 +468,71 @@ fn a_table_in_error_says_what_it_costs() -> Result<()> {
     let said: Value = serde_json::from_str(&said.expect_code(1)?.stdout)?;
     ensure!(said["tables"][0]["discarded"].as_u64() >= Some(3), "{said}");
     ensure!(said["tables"][1]["rows"] == 2, "{said}");
-    ensure!(said["lag_seconds"].is_number(), "{said}");
+    let told = said["tables"][0]["error"].as_str();
+    ensure!(told.is_some_and(|told| told.contains(reason)), "{said}");
+    // Whether it holds everything cannot be told from outside, unless the checkpoint is the end of the WAL.
+    let behind = said["lag_bytes"] != 0;
+    ensure!(said["lag_seconds"].is_null() == behind, "{said}");
+    expect_discarded(&rig, &pages, &mut feeder, 3)?;
+    // They alone are worth a commit, and a next life counts on.
+    rig.source("insert into a values (5), (6)")?;
+    expect_discarded(&rig, &pages, &mut feeder, 5)?;
+    feeder.terminate()?;
+    let mut feeder = rig.setup.spawn()?;
+    rig.source("insert into a values (7)")?;
+    expect_discarded(&rig, &pages, &mut feeder, 6)?;
     let said = rig.setup.run(&["status"])?;
     said.expect_message(&["changes were dropped since; mend the cause, then"])?;
     println!("{}", said.stdout);
     rig.setup.run(&["resync", "public.a"])?.expect_code(0)?;
     pages.wait_until_ready_is(&mut feeder, 200, "ready")?;
     rig.wait_until_equal(&mut feeder, &["a", "b"])?;
+    feeder.terminate()
+}
+
+/// Waits until page and command name this number of dropped changes.
+fn expect_discarded(rig: &Rig, pages: &Pages, feeder: &mut Feeder, changes: u64) -> Result<()> {
+    let mut last = None;
+    let waited = feeder.wait_until("all say what was dropped", PATIENCE, || {
+        let said = rig.setup.run(&["status", "--json"])?.stdout;
+        let said: Value = serde_json::from_str(&said)?;
+        let Ok(page) = pages.status() else {
+            return Ok(None);
+        };
+        let all = [page, said].map(|status| {
+            status
+                .pointer("/tables/0/discarded")
+                .and_then(Value::as_u64)
+        });
+        last = Some(all);
+        Ok((all == [Some(changes); 2]).then_some(()))
+    });
+    waited.with_context(|| format!("page and command: {last:?}, expected {changes}"))
+}
+
+/// Nothing of the lake moves, and that alone is a reason not to be ready.
+#[test]
+fn a_store_that_is_gone_for_long_makes_the_feeder_stalled() -> Result<()> {
+    let pages = Pages::new()?;
+    let rig = Rig::in_store(
+        StoreKind::S3,
+        default_major()?,
+        &Options::default(),
+        |config| pages.serve(config).line("flush", "interval = \"100ms\""),
+    )?;
+    rig.source("create table t (id int primary key); insert into t values (1)")?;
+    let mut feeder = rig.stream(&["t"])?;
+    pages.wait_until_ready_is(&mut feeder, 200, "ready")?;
+    rig.store.proxy()?.set(Fault::Hang);
+    rig.source("insert into t values (2)")?;
+    let begun = Instant::now();
+    pages.wait_until_ready_is(&mut feeder, 503, "nothing was committed for 1m")?;
+    let took = begun.elapsed();
+    println!("not ready {took:?} after the last progress");
+    ensure!(took > Duration::from_secs(50), "too early: {took:?}");
+    rig.store.proxy()?.clear();
+    rig.wait_until_equal(&mut feeder, &["t"])?;
+    pages.wait_until_ready_is(&mut feeder, 200, "ready")?;
     feeder.terminate()
 }
 
@@ -482,6 +543,8 @@ fn with_hold_the_status_says_what_the_slot_keeps() -> Result<()> {
     })?;
     rig.source("create table a (id int primary key)")?;
     let mut feeder = rig.stream(&["a"])?;
+    rig.source("insert into a values (0)")?;
+    rig.wait_until_equal(&mut feeder, &["a"])?;
     rig.source("alter table a add column v text; insert into a values (1, 'x')")?;
     let ended = feeder.wait(PATIENCE)?;
     ensure!(ended.code() == Some(3), "{ended}");
@@ -491,5 +554,8 @@ fn with_hold_the_status_says_what_the_slot_keeps() -> Result<()> {
         "of WAL at the source",
     ])?;
     println!("{}", said.stdout);
+    let said = rig.setup.run(&["status", "--json"])?.stdout;
+    let said: Value = serde_json::from_str(&said)?;
+    ensure!(said["lag_seconds"].as_f64() > Some(0.0), "{said}");
     Ok(())
 }

@@ -102,3 +102,129 @@ fn a_row_level_security_table_is_refused_and_not_half_copied() -> Result<()> {
         .expect_message(&["secrets", "row-level security"])?;
     Ok(())
 }
+
+/// What `check --sql` prints, statements by the database that they are for.
+fn mend(rig: &Rig, script: &str) -> Result<()> {
+    let mut database = SOURCE;
+    let mut statements: Vec<(&str, String)> = Vec::new();
+    for line in script.lines() {
+        if let Some(comment) = line.strip_prefix("-- ") {
+            if !comment.starts_with("remedy: ") {
+                database = if comment.starts_with("catalog") {
+                    CATALOG
+                } else {
+                    SOURCE
+                };
+            }
+        } else if !line.is_empty() {
+            statements.push((database, line.to_owned()));
+        }
+    }
+    ensure!(!statements.is_empty(), "nothing to run: {script}");
+    for (database, statement) in statements {
+        println!("{database}: {statement}");
+        rig.pg.sql(database, &statement)?;
+    }
+    Ok(())
+}
+
+fn as_feeder(rig: &Rig, change: impl FnOnce(Config) -> Config) -> Result<()> {
+    rig.setup.configure(&change(Config::new(
+        &rig.pg.url("feeder", SOURCE),
+        Some(&rig.pg.url("feeder", CATALOG)),
+    )))
+}
+
+#[test]
+fn what_check_prints_for_a_role_that_may_nothing_is_enough() -> Result<()> {
+    let rig = Rig::new()?;
+    rig.source(
+        "create table orders (id int primary key, v text);
+         insert into public.orders values (1, 'a'); create role feeder login",
+    )?;
+    as_feeder(&rig, |config| config)?;
+    rig.setup
+        .run(&["check"])?
+        .expect_code(1)?
+        .expect_message(&[
+            "role feeder may not replicate",
+            "role feeder may not read public.orders",
+            "role feeder may not make a publication in database source_db",
+            "role feeder is not that of table public.orders",
+            "role feeder may not make a lake in schema public of database lake_db",
+            "there are no control tables, and role feeder may not make them in database lake_db",
+        ])?;
+    let script = rig.setup.run(&["check", "--sql"])?;
+    mend(&rig, &script.expect_code(1)?.stdout)?;
+    rig.setup.run(&["check"])?.expect_code(0)?;
+    rig.catch_up()?;
+    rig.oracle()?.check_all(&["orders"])?;
+
+    // A publication that is there and somebody else's; a lake and control tables that are there and closed.
+    rig.source(
+        "alter publication duckfeeder_test owner to postgres; alter table public.orders owner to postgres;
+         grant select on public.orders to feeder",
+    )?;
+    rig.setup.run(&["check"])?.expect_code(0)?;
+    rig.source(
+        "create table public.more (id int primary key); alter table public.more owner to feeder",
+    )?;
+    rig.pg.sql(
+        CATALOG,
+        "revoke update on ducklake_snapshot from feeder; revoke delete on duckfeeder.pending_files from feeder",
+    )?;
+    for (command, code) in [("check", 1), ("run", 4)] {
+        rig.setup
+            .run(&[command])?
+            .expect_code(code)?
+            .expect_message(&["role feeder may not read and write the tables of the lake"])?;
+    }
+    let script = rig.setup.run(&["check", "--sql"])?;
+    script.expect_code(1)?.expect_message(&[
+        "role feeder is not that of publication duckfeeder_test",
+        "role feeder may not read and write the control tables",
+    ])?;
+    mend(&rig, &script.stdout)?;
+    rig.setup.run(&["check"])?.expect_code(0)?;
+    rig.catch_up()?;
+    rig.oracle()?.check_all(&["orders", "more"])
+}
+
+#[test]
+fn control_tables_that_a_dba_is_to_make_are_printed() -> Result<()> {
+    let rig = Rig::new()?;
+    rig.source(
+        "create table t (id int primary key); create role feeder login replication; alter table t owner to feeder;
+         grant create on database source_db to feeder",
+    )?;
+    rig.pg
+        .sql(CATALOG, "grant all on schema public to feeder")?;
+    as_feeder(&rig, |config| config.line("catalog", "migrate = false"))?;
+    let script = rig.setup.run(&["check", "--sql"])?;
+    script
+        .expect_code(1)?
+        .expect_message(&["there are no control tables, and catalog.migrate is false"])?;
+    rig.pg.sql(CATALOG, &script.stdout)?;
+    rig.setup.run(&["check"])?.expect_code(0)?;
+    rig.catch_up()?;
+    rig.oracle()?.check_all(&["t"])
+}
+
+#[test]
+fn a_source_without_a_free_walsender_is_said_to_be_one() -> Result<()> {
+    let rig = Rig::with(
+        &Options::default().setting("max_wal_senders", "0"),
+        |config| config,
+    )?;
+    rig.source("create table t (id int primary key)")?;
+    rig.setup
+        .run(&["check"])?
+        .expect_code(1)?
+        .expect_message(&[
+            "all 0 walsenders are in use",
+            "ALTER SYSTEM SET max_wal_senders = 2;",
+            // It looks on.
+            "1 tables to feed",
+        ])?;
+    Ok(())
+}

@@ -38,6 +38,12 @@ impl Judge {
         let mut problems = Vec::new();
         match status.phase {
             Phase::Streaming => {}
+            Phase::Standby => {
+                let active = status.active.as_deref().unwrap_or("another process");
+                problems.push(format!("standby: {active} is active"));
+                // The lag is that of the process that feeds.
+                return problems;
+            }
             Phase::Copying => problems.push("tables are being copied".to_owned()),
             Phase::Retrying => problems.push(match &status.last_error {
                 Some(error) => format!("an error is being waited out: {error}"),
@@ -245,6 +251,16 @@ pub(crate) mod tests {
                 "{retained} {state}"
             );
         }
+    }
+
+    #[test]
+    fn a_standby_is_well_and_not_ready() {
+        let mut status = streaming();
+        status.phase = Phase::Standby;
+        status.active = Some("db2:77".into());
+        status.server_wal_end = Lsn::new(9000);
+        assert_eq!(problems(&status), ["standby: db2:77 is active"]);
+        assert!(JUDGE.alive(&status));
     }
 
     #[test]

@@ -24,13 +24,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::{Control, Fence, answered};
+use crate::control::{Control, Fence};
 use crate::dead_letters::DeadLetters;
 use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::failpoint::{self, Failpoint};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::layout::SourceColumn;
+
+mod new_file;
 
 /// Heap pages of one range: 128 MiB, which makes files of some ten megabytes.
 const RANGE_PAGES: NonZeroU32 = NonZeroU32::new(16_384).unwrap();
@@ -345,31 +347,46 @@ impl Round {
         })
     }
 
+    /// The session that a range is read in, with its table locked, and the COPY; `None` without rows to copy.
+    async fn source(
+        &self,
+        request: &CopyRequest,
+        job: &Job,
+    ) -> Result<Option<(CopySession, String)>, RangeError> {
+        let Some((leaf, range)) = &job.range else {
+            return Ok(None);
+        };
+        let connection = connect(&self.context.endpoint).await?;
+        let mut session = CopySession::begin(connection, &self.snapshot)
+            .await
+            .map_err(from_source)?;
+        self.lock_and_compare(&mut session, &request.root).await?;
+        let columns: Vec<String> = request
+            .columns
+            .iter()
+            .map(|column| {
+                column
+                    .reader
+                    .copy_expression(&cdc_source::quote_ident(&column.name))
+            })
+            .collect();
+        let filter = request.row_filter.as_deref();
+        let sql = cdc_source::render_copy(&leaf.schema, &leaf.name, &columns, Some(*range), filter);
+        Ok(Some((session, sql)))
+    }
+
     /// Copies one range into at most one file, and one of dead letters.
     async fn range(&self, table: &CopyTable, job: &Job) -> Result<Vec<UploadedFile>, RangeError> {
         let request = &table.request;
-        let mut source = None;
-        if let Some((leaf, range)) = &job.range {
-            let connection = connect(&self.context.endpoint).await?;
-            let mut session = CopySession::begin(connection, &self.snapshot)
-                .await
-                .map_err(from_source)?;
-            self.lock_and_compare(&mut session, &request.root).await?;
-            let columns: Vec<String> = request
-                .columns
-                .iter()
-                .map(|column| {
-                    column
-                        .reader
-                        .copy_expression(&cdc_source::quote_ident(&column.name))
-                })
-                .collect();
-            let filter = request.row_filter.as_deref();
-            let sql =
-                cdc_source::render_copy(&leaf.schema, &leaf.name, &columns, Some(*range), filter);
-            source = Some((session, sql));
-        }
+        // Before the source's table is locked: the catalog may be away.
         let mut writer = self.writer(&request.lake).await?;
+        let mut source = match self.source(request, job).await {
+            Ok(source) => source,
+            Err(error) => {
+                writer.abort().await;
+                return Err(error);
+            }
+        };
         let mut letters = Letters {
             pending: request.lake.dead_letters.clone().map(DeadLetters::new),
             writer: None,
@@ -403,24 +420,6 @@ impl Round {
             session.end().await.map_err(from_source)?.close().await;
         }
         Ok(files)
-    }
-
-    /// A new file, declared before it is uploaded (rule 16).
-    async fn writer(&self, lake: &Arc<LakeTable>) -> Result<FileWriter, FeederError> {
-        let name = LakeTable::new_file_name();
-        let path = lake.object_path(&name);
-        let files = [(path, lake.table_id.get())];
-        let declared = self
-            .context
-            .control
-            .declare_files(&self.context.fence, &files);
-        answered(declared).await?;
-        FileWriter::new(
-            Arc::clone(&self.context.storage),
-            Arc::clone(lake),
-            name,
-            &self.context.options,
-        )
     }
 
     /// Rule 2: what is read under the snapshot must be what the table is now, or the rows are not there.

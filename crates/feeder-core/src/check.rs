@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_source::server::{self, Route};
-use cdc_source::{Connection, Endpoint, SessionKind, SourceError};
+use cdc_source::{Connection, Endpoint, SessionKind, SlotInfo, SourceError, SystemIdentity};
 use ducklake_catalog::{Catalog, CatalogOptions, FORMAT_VERSION};
 use pgoutput::Oid;
 use serde::Serialize;
@@ -12,9 +12,10 @@ use storage::Storage;
 use crate::committer::SAFE_DELETE_OLDER_THAN;
 use crate::config::{CatalogConfig, FeederConfig};
 use crate::control::{Control, migrations};
-use crate::endpoint;
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
+use crate::{endpoint, lineage};
 
+mod privileges;
 mod source;
 mod store;
 
@@ -48,6 +49,9 @@ pub struct Finding {
     pub sql: Option<String>,
     #[serde(skip)]
     kind: FeederErrorKind,
+    /// It may pass by itself: a start waits for that.
+    #[serde(skip)]
+    passing: bool,
     /// The table that it forbids to take in; one that is registered is given up, and the others go on.
     #[serde(skip)]
     new_table: Option<Oid>,
@@ -68,6 +72,7 @@ impl Finding {
             remedy,
             sql: None,
             kind,
+            passing: false,
             new_table: None,
         }
     }
@@ -96,6 +101,11 @@ impl Finding {
         self
     }
 
+    fn passing(mut self) -> Self {
+        self.passing = true;
+        self
+    }
+
     pub(crate) fn of_new_table(mut self, table: Oid) -> Self {
         self.new_table = Some(table);
         self
@@ -112,7 +122,11 @@ impl Finding {
 
     /// The error that a start stops with.
     fn into_error(self) -> FeederError {
-        let error = FeederError::permanent(self.kind, self.message);
+        let error = if self.passing {
+            FeederError::transient(self.kind, self.message)
+        } else {
+            FeederError::permanent(self.kind, self.message)
+        };
         match (self.remedy, self.sql) {
             (Some(remedy), Some(sql)) => error.with_remedy(format!("{remedy}\n{sql}")),
             (Some(remedy), None) => error.with_remedy(remedy),
@@ -125,25 +139,54 @@ impl Finding {
 /// Checks everything that a start needs. Reports all findings; connection errors are findings too.
 pub async fn check(config: &FeederConfig, storage: &dyn Storage) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut source = None;
     match source::look(config).await {
         Ok(look) => {
             findings.extend(look.findings);
-            findings.extend(look.identity.err());
+            match look.identity {
+                Ok(identity) => source = Some((identity, look.slot)),
+                Err(finding) => findings.push(finding),
+            }
         }
         Err(error) => findings.push(Finding::from_error("source", &error)),
     }
     match catalog(config, &storage.url()).await {
-        Ok((catalog, found)) => {
+        Ok((catalog, found)) if privileges::suffice(&found) => {
             match registered(&catalog, config).await {
                 Ok(registered) => drop(give_up(&mut findings, &registered)),
                 Err(error) => findings.push(Finding::from_error("catalog", &error)),
             }
             findings.extend(found);
+            if let Some((identity, slot)) = source {
+                let gap = lineage(config, &catalog, &identity, slot.as_ref()).await;
+                findings.extend(
+                    gap.err()
+                        .map(|error| Finding::from_error("checkpoint", &error)),
+                );
+            }
         }
+        Ok((_, found)) => findings.extend(found),
         Err(error) => findings.push(Finding::from_error("catalog", &error)),
     }
     findings.extend(store::store(storage).await);
     findings
+}
+
+/// Whether a feeder that ran before can go on from its checkpoint.
+async fn lineage(
+    config: &FeederConfig,
+    catalog: &Catalog,
+    identity: &SystemIdentity,
+    slot: Option<&SlotInfo>,
+) -> Result<(), FeederError> {
+    if migrations::version(catalog).await? != Some(migrations::LATEST) {
+        return Ok(());
+    }
+    let control = Control::new(catalog, config.name.clone());
+    if let Some(row) = control.load_feeder().await? {
+        lineage::check_start(config, &control, &row, identity, slot).await?;
+    }
+    Ok(())
 }
 
 /// The tables that the feeder fed until now, by source OID; none when it was never started or torn down.
@@ -206,7 +249,10 @@ pub(crate) async fn catalog(
         .with_remedy("use the address of the server itself in catalog.url: locks need a session of their own"));
     }
     let catalog = connect_catalog(&config.catalog).await?;
-    let mut findings = Vec::new();
+    let mut findings = privileges::catalog(config, &catalog).await?;
+    if !privileges::suffice(&findings) {
+        return Ok((catalog, findings));
+    }
     let failed = |message: String, remedy: String| {
         Finding::failed(
             "catalog".to_owned(),

@@ -391,6 +391,9 @@ impl Committer {
             storage: self.storage.as_ref(),
         };
         let changes = self.change_set(commit);
+        if matches!(commit.origin, Origin::Stream) {
+            failpoint::oversleep(Failpoint::CommitOverslept).await;
+        }
         let snapshot = match self.catalog.commit(&changes, &mut hook).await {
             Ok(_) if failpoint::is_due(Failpoint::CommitAnswerLost) => {
                 let lost = "the answer to COMMIT is thrown away";

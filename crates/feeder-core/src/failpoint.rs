@@ -105,6 +105,9 @@ failpoints! {
     CommitAfter = "commit-after",
     /// A commit is in the lake, its answer is thrown away: the feeder must find out by itself, and does not die.
     CommitAnswerLost = "commit-answer-lost",
+    /// An epoch's commit begins; it waits until the process was stopped and continued, and does not die. From then on
+    /// the lease is not looked at, so that the generation alone decides what becomes of the commit.
+    CommitOverslept = "commit-overslept",
     /// The checkpoint is to move alone.
     AdvanceBefore = "advance-before",
     /// It has moved; nobody was told.
@@ -139,6 +142,30 @@ pub(crate) fn is_due(point: Failpoint) -> bool {
     armed::is_due(point)
 }
 
+/// Waits here, if this point is armed and it is its time, until the process was stopped (SIGSTOP) and continued.
+#[cfg(debug_assertions)]
+pub(crate) async fn oversleep(point: Failpoint) {
+    if is_due(point) {
+        armed::standstill().await;
+    }
+}
+
+/// Stays here for ever once this point was reached.
+#[cfg(debug_assertions)]
+pub(crate) async fn stall(point: Failpoint) {
+    if armed::is_past(point) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Goes on at once: this is no debug build.
+#[cfg(not(debug_assertions))]
+pub(crate) async fn oversleep(_point: Failpoint) {}
+
+/// As [`oversleep`].
+#[cfg(not(debug_assertions))]
+pub(crate) async fn stall(_point: Failpoint) {}
+
 /// Never: this is no debug build.
 #[cfg(not(debug_assertions))]
 pub(crate) const fn is_due(_point: Failpoint) -> bool {
@@ -150,6 +177,7 @@ mod armed {
     use std::num::NonZeroU32;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::{Duration, Instant};
 
     use super::Failpoint;
 
@@ -205,6 +233,26 @@ mod armed {
             tracing::warn!(failpoint = point.name(), "reached");
         }
         due
+    }
+
+    pub(super) fn is_past(point: Failpoint) -> bool {
+        let past = |armed: &Armed| armed.point == point && armed.left.load(Ordering::Relaxed) == 0;
+        ARMED.get().is_some_and(past)
+    }
+
+    /// Between two looks at the clock while a standstill is waited for, and the least that counts as one.
+    const LOOK: Duration = Duration::from_millis(50);
+    const STANDSTILL: Duration = Duration::from_secs(5);
+
+    pub(super) async fn standstill() {
+        loop {
+            let before = Instant::now();
+            tokio::time::sleep(LOOK).await;
+            if before.elapsed() >= STANDSTILL {
+                tracing::warn!("continued after a standstill");
+                return;
+            }
+        }
     }
 
     impl Armed {

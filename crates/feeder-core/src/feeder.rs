@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::FeederConfig;
-use crate::error::FeederError;
+use crate::error::{FeederError, FeederErrorKind};
 use crate::janitor::{self, Janitor};
 use crate::meters::{self, Meters};
 use crate::retry::Backoff;
@@ -83,7 +83,9 @@ impl Feeder {
             let error = match self.attempt(mode, &stop, &meters).await {
                 Ok(RunEnd::Done(outcome)) => break Ok(outcome),
                 Ok(RunEnd::Restart) => continue,
-                Err(error) if !error.is_transient() => break Err(error),
+                Err(error) if !error.is_transient() && !stands_by(mode, &error) => {
+                    break Err(error);
+                }
                 Err(error) if stop.is_cancelled() => break Err(error),
                 Err(error) => error,
             };
@@ -120,7 +122,7 @@ impl Feeder {
         let prepared = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(RunEnd::Done(Outcome::Stopped)),
-            prepared = setup::prepare(&self.config, &self.storage) => prepared?,
+            prepared = setup::prepare(&self.config, &self.storage, mode, &self.status) => prepared?,
         };
         // Ends with this attempt, in the middle of its work if need be: what it leaves undone the next one finds again.
         let mut cleaning = JoinSet::new();
@@ -134,14 +136,25 @@ impl Feeder {
                 meters.clone(),
             ));
         }
-        Engine::start(
+        let lost = prepared.fence.lease().lost();
+        let engine = Engine::start(
             &self.config,
             prepared,
             Arc::clone(&self.storage),
             &self.status,
             meters.clone(),
-        )
-        .run(mode, stop)
-        .await
+        );
+        tokio::select! {
+            biased;
+            // Another process may take over: what is under way is dropped, not finished.
+            lost = lost => Err(lost.into()),
+            end = engine.run(mode, stop) => end,
+        }
     }
+}
+
+/// A process that was taken over is the next standby: it begins anew with nothing of what it held, so it is worth as
+/// much as a fresh one, and a pair stays a pair.
+fn stands_by(mode: RunMode, error: &FeederError) -> bool {
+    mode == RunMode::Forever && error.kind() == FeederErrorKind::Fenced
 }

@@ -47,6 +47,10 @@ pub(crate) struct FedTable {
     /// Whether a copy takes the rows there are, or only marks its beginning.
     pub(crate) copy_rows: bool,
     pub(crate) state: TableState,
+    /// Why it is in error.
+    pub(crate) error: Option<String>,
+    /// Changes that arrived since it is in error, in this life of the process or an earlier one.
+    pub(crate) discarded: u64,
 }
 
 /// See the module's documentation.
@@ -92,6 +96,7 @@ impl Intake {
             let batch = RowBatchBuilder::new(&table.lake.schema);
             let letters = table.lake.dead_letters.clone().map(DeadLetters::new);
             let slot = Slot {
+                recorded: table.discarded,
                 table,
                 relation: None,
                 plan: None,
@@ -100,8 +105,6 @@ impl Intake {
                 committed_rows: 0,
                 accounted: 0,
                 salvaged: Vec::new(),
-                discarded: 0,
-                recorded: 0,
                 before_failure: None,
                 copied: false,
                 lacking: None,
@@ -128,21 +131,21 @@ impl Intake {
             slot.plan = None;
             slot.lacking = None;
             // Those of transactions that are sent again count then.
-            slot.discarded = slot.recorded;
+            slot.table.discarded = slot.recorded;
             slot.clear();
-            match slot.before_failure.take() {
-                None => {}
-                // Its copy was given up when it failed.
-                Some(TableState::Copying) => slot.table.state = TableState::Pending,
-                Some(state) => slot.table.state = state,
+            if let Some(state) = slot.before_failure.take() {
+                slot.table.error = None;
+                slot.table.state = match state {
+                    // Its copy was given up when it failed.
+                    TableState::Copying => TableState::Pending,
+                    state => state,
+                };
             }
         }
     }
 
-    pub(crate) fn tables(&self) -> impl Iterator<Item = (&FedTable, u64)> {
-        self.tables
-            .values()
-            .map(|slot| (&slot.table, slot.discarded))
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &FedTable> {
+        self.tables.values().map(|slot| &slot.table)
     }
 
     pub(crate) fn table_mut(&mut self, source_oid: u32) -> Option<&mut FedTable> {
@@ -267,9 +270,17 @@ impl Intake {
         let Some(slot) = self.tables.get_mut(&relation) else {
             return Ok(());
         };
-        if matches!(slot.table.state, TableState::Error | TableState::Paused) {
-            slot.discarded += 1;
-            return Ok(());
+        match slot.table.state {
+            TableState::Paused => return Ok(()),
+            TableState::Error => {
+                if slot.table.discarded == slot.recorded {
+                    // The count alone is worth an epoch.
+                    self.coordinator.buffered(1, self.buffered, now);
+                }
+                slot.table.discarded += 1;
+                return Ok(());
+            }
+            _ => {}
         }
         let head = RowHead {
             op: Op::Insert,
@@ -334,7 +345,7 @@ impl Intake {
         let (committed, _open) = slot.split().map_err(internal)?;
         slot.salvaged = committed;
         slot.before_failure = Some(slot.table.state);
-        slot.table.state = TableState::Error;
+        slot.fail(reason);
         let open = self.transaction.as_ref().map(|open| open.final_lsn);
         self.cut
             .push((slot.table.lake.source_oid, open.unwrap_or(lsn)));
@@ -350,10 +361,10 @@ impl Intake {
     }
 
     /// A table whose failure is committed already: its rows are dropped.
-    pub(crate) fn lost_table(&mut self, source_oid: u32) {
+    pub(crate) fn lost_table(&mut self, source_oid: u32, reason: &str) {
         if let Some(slot) = self.tables.get_mut(&RelationId::new(source_oid)) {
             slot.clear();
-            slot.table.state = TableState::Error;
+            slot.fail(reason);
             slot.before_failure = None;
             self.transitions
                 .retain(|transition| transition.source_oid != source_oid);
@@ -429,12 +440,12 @@ impl Intake {
     fn closed(&mut self, batches: Vec<TableBatch>) -> Part {
         for slot in self.tables.values_mut() {
             slot.before_failure = None;
-            let dropped = slot.discarded.saturating_sub(slot.recorded);
+            let dropped = slot.table.discarded.saturating_sub(slot.recorded);
             if dropped > 0 {
                 let source_oid = slot.table.lake.source_oid;
                 self.transitions
                     .push(TableTransition::discarded(source_oid, dropped));
-                slot.recorded = slot.discarded;
+                slot.recorded = slot.table.discarded;
             }
         }
         let to = self.coordinator.received();

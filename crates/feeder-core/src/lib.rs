@@ -49,6 +49,7 @@ mod select;
 mod setup;
 mod slot;
 mod source_watch;
+mod standby;
 mod stats;
 mod status;
 mod stream;

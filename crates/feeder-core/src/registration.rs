@@ -202,18 +202,14 @@ pub(crate) fn fed_tables(
     config: &FeederConfig,
     plans: &[TablePlan],
     rows: &[TableRow],
-) -> Result<(Vec<FedTable>, BTreeMap<u32, String>), FeederError> {
+) -> Result<Vec<FedTable>, FeederError> {
     let mut fed = Vec::new();
-    let mut errors = BTreeMap::new();
     for plan in plans {
         let oid = plan.info.id.oid.get();
         let Some(row) = rows.iter().find(|row| row.source_oid == oid) else {
             continue;
         };
         let shape = lake_tables::stored_shape(row)?;
-        if let Some(error) = &row.error {
-            errors.insert(oid, error.reason.clone());
-        }
         let table = lake_tables::describe(lake, row, &shape, &plan.settings)?;
         let unfed = plan.unfed(&shape);
         if row.state == TableState::Streaming && !unfed.is_empty() {
@@ -238,8 +234,10 @@ pub(crate) fn fed_tables(
             row_filter: plan.selection.row_filter.clone(),
             copy_rows: plan.selection.backfill == BackfillMode::Initial,
             state: row.state,
+            error: row.error.as_ref().map(|error| error.reason.clone()),
+            discarded: row.error.as_ref().map_or(0, |error| error.discarded),
             lake: Arc::new(table),
         });
     }
-    Ok((fed, errors))
+    Ok(fed)
 }

@@ -31,8 +31,9 @@ pub struct Report {
     pub source_wal_end: String,
     /// From the checkpoint to the end of the WAL, in bytes.
     pub lag_bytes: u64,
-    /// Since the commit of the last transaction in the lake; 0 while a feeder is connected and less than 1 MiB behind,
-    /// for an idle one moves its checkpoint no more often. `None` when nothing was committed yet.
+    /// Since the commit of the last transaction in the lake; 0 when the checkpoint is the end of the WAL. `None` when
+    /// nothing was committed yet, and while a feeder is connected and less than 1 MiB behind: an idle one moves its
+    /// checkpoint no more often, so the lake may hold everything.
     pub lag_seconds: Option<f64>,
     /// The slot.
     pub slot: Option<SlotReport>,
@@ -82,6 +83,11 @@ impl Report {
     /// Whether nothing is wrong.
     pub fn healthy(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    /// Whether the lake may hold everything although its checkpoint is behind.
+    pub fn perhaps_caught_up(&self) -> bool {
+        self.lag_seconds.is_none() && (1..IDLE_BYTES).contains(&self.lag_bytes)
     }
 
     /// Whether all tables that are not paused or in error are streaming.
@@ -169,10 +175,10 @@ pub async fn report(config: &FeederConfig) -> Result<Report, FeederError> {
         ));
     }
     let active = found.as_ref().is_some_and(|slot| slot.active);
-    let lag_seconds = if active && lag_bytes < IDLE_BYTES {
-        Some(0.0)
-    } else {
-        feeder.commit_timestamp.map(seconds_since)
+    let lag_seconds = match lag_bytes {
+        0 => Some(0.0),
+        1..IDLE_BYTES if active => None,
+        _ => feeder.commit_timestamp.map(seconds_since),
     };
     let counts = catalog.row_counts().await.map_err(from_catalog)?;
     let mut tables = Vec::new();

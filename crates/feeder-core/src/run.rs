@@ -85,7 +85,6 @@ pub(crate) struct Engine<'a> {
     freshness: Freshness,
     rows: BTreeMap<u32, u64>,
     copied: BTreeMap<u32, (u64, u64)>,
-    errors: BTreeMap<u32, String>,
     last_snapshot: Option<i64>,
     last_commit: Option<SystemTime>,
     last_error: Option<String>,
@@ -214,7 +213,6 @@ impl<'a> Engine<'a> {
             freshness,
             rows: BTreeMap::new(),
             copied: BTreeMap::new(),
-            errors: prepared.errors,
             last_snapshot: prepared.last_snapshot,
             last_commit: None,
             last_error: None,
@@ -236,6 +234,7 @@ impl<'a> Engine<'a> {
         stop: &CancellationToken,
     ) -> Result<RunEnd, FeederError> {
         let result = self.sessions(mode, stop).await;
+        let result = result.map_err(|error| self.cause(error));
         self.ended.cancel();
         let Self {
             work,

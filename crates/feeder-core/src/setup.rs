@@ -5,24 +5,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use cdc_source::Connection;
 use cdc_source::partitions::PartitionTrees;
 use ducklake_catalog::Catalog;
 use pgoutput::{Lsn, Oid};
 use storage::Storage;
+use tokio::sync::watch;
 
 use crate::backfill::CopySnapshot;
 use crate::check::{self, SourceInspection};
 use crate::config::FeederConfig;
-use crate::control::{Control, FeederRow, Fence, TableRow, TableTransition, migrations};
+use crate::control::{Control, FeederRow, Fence, Look, TableRow, TableTransition, migrations};
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
 use crate::failpoint::{self, Failpoint};
+use crate::feeder::RunMode;
 use crate::intake::FedTable;
 use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Covered, Published};
+use crate::status::FeederStatus;
 use crate::stream::Source;
-use crate::{lake_tables, lineage, registration, slot};
+use crate::{lake_tables, lineage, registration, slot, standby};
 
 /// Everything that a run needs.
 pub(crate) struct Prepared {
@@ -34,8 +38,6 @@ pub(crate) struct Prepared {
     /// Commit time of the last transaction in the lake, in microseconds since 1970-01-01 UTC.
     pub(crate) commit_timestamp: Option<i64>,
     pub(crate) tables: Vec<FedTable>,
-    /// Why tables are in error, by source OID.
-    pub(crate) errors: BTreeMap<u32, String>,
     pub(crate) source: Source,
     /// The snapshot of a slot that was just made, with the session that exports it.
     pub(crate) first_snapshot: Option<(Connection, CopySnapshot)>,
@@ -51,26 +53,76 @@ pub(crate) struct Prepared {
     pub(crate) doubts: Vec<Doubt>,
 }
 
-/// Checks, creates what is missing, and takes the feeder over.
+/// How long a process that is just ending may hold the lease before this one stands by.
+const HANDOVER: Duration = Duration::from_secs(1);
+
+/// Source, catalog and store, found to be in order.
+struct Checked {
+    source: SourceInspection,
+    catalog: Catalog,
+    /// Registered tables that cannot be fed any further, by source OID.
+    given_up: BTreeMap<u32, String>,
+}
+
+impl Checked {
+    async fn of(config: &FeederConfig, storage: &Arc<dyn Storage>) -> Result<Self, FeederError> {
+        let mut source = check::source(config).await?;
+        let (catalog, findings) = check::catalog(config, &storage.url()).await?;
+        // Without privileges there the control tables cannot be asked.
+        check::require(findings)?;
+        let registered = check::registered(&catalog, config).await?;
+        let given_up = check::give_up(&mut source.findings, &registered);
+        check::require(std::mem::take(&mut source.findings))?;
+        check::probe(storage.as_ref()).await?;
+        Ok(Self {
+            source,
+            catalog,
+            given_up,
+        })
+    }
+}
+
+/// Checks, waits until no other process feeds, creates what is missing, and takes the feeder over.
 pub(crate) async fn prepare(
     config: &FeederConfig,
     storage: &Arc<dyn Storage>,
+    mode: RunMode,
+    status: &watch::Sender<FeederStatus>,
 ) -> Result<Prepared, FeederError> {
-    let mut source = check::source(config).await?;
-    let (catalog, findings) = check::catalog(config, &storage.url()).await?;
-    let registered = check::registered(&catalog, config).await?;
-    let given_up = check::give_up(&mut source.findings, &registered);
-    check::require(std::mem::take(&mut source.findings))?;
-    check::require(findings)?;
-    check::probe(storage.as_ref()).await?;
-
+    let mut checked = Checked::of(config, storage).await?;
     if config.catalog.migrate {
-        migrations::up(&catalog).await?;
+        migrations::up(&checked.catalog).await?;
     } else {
-        migrations::require(&catalog).await?;
+        migrations::require(&checked.catalog).await?;
     }
+    let owner = owner();
+    let mut claimant = Control::new(&checked.catalog, config.name.clone()).claimant(&owner);
+    let lease = match claimant.look_for(HANDOVER).await? {
+        Look::Taken(lease) => lease,
+        Look::Held(_) => {
+            checked.source.connection.close().await;
+            let lease = if mode == RunMode::Forever {
+                standby::wait(&mut claimant, &config.name, status).await?
+            } else {
+                Control::new(&checked.catalog, config.name.clone())
+                    .lease(&mut claimant)
+                    .await?
+            };
+            // What was found is as old as the wait was long.
+            checked = Checked::of(config, storage).await?;
+            lease
+        }
+    };
+    let Checked {
+        mut source,
+        catalog,
+        given_up,
+    } = checked;
     let control = Control::new(&catalog, config.name.clone());
-    let lock = control.lock().await?;
+    if lease.seized() && control.raise(&lease, &owner).await?.is_some() {
+        // Its generation is gone, so that it cannot come back; and its walsender ends by nobody but us (rule 13).
+        slot::release(config, &mut source, Duration::ZERO).await?;
+    }
     let known = control.load_feeder().await?;
     let timeline = match &known {
         Some(row) => {
@@ -104,7 +156,7 @@ pub(crate) async fn prepare(
     let added = alter_publications(config, &mut source).await?;
     failpoint::reach(Failpoint::PublicationsMade);
     let (row, first_snapshot, fresh) = slot::claim(config, &control, &mut source, known).await?;
-    let fence = control.fence(lock, &owner()).await?;
+    let fence = control.fence(lease, &owner).await?;
     failpoint::reach(Failpoint::FeederFenced);
     if let Some(timeline) = timeline {
         // Before anything is committed beyond the end of the old one.
@@ -136,7 +188,7 @@ pub(crate) async fn prepare(
         .collect();
     control.update_tables(&fence, &dropped).await?;
     let rows = control.tables().await?;
-    let (tables, errors) = registration::fed_tables(&lake, config, &source.plans, &rows)?;
+    let tables = registration::fed_tables(&lake, config, &source.plans, &rows)?;
 
     looked.keep(&control, &fence).await?;
     let publications = publish::read(&mut source.connection, config).await?;
@@ -160,6 +212,7 @@ pub(crate) async fn prepare(
         .map(|plan| plan.info.id.oid.get())
         .collect();
     source.connection.close().await;
+    let fence = Arc::new(fence);
     Ok(Prepared {
         source: Source {
             config: config.clone(),
@@ -171,15 +224,15 @@ pub(crate) async fn prepare(
             system_id: source.identity.system_id,
             timeline: source.identity.timeline,
             control: control.clone(),
+            fence: Arc::clone(&fence),
         },
         catalog,
         control,
-        fence: Arc::new(fence),
+        fence,
         checkpoint: row.checkpoint,
         last_snapshot: row.last_snapshot,
         commit_timestamp: row.commit_timestamp,
         tables,
-        errors,
         first_snapshot,
         published,
         covered,

@@ -13,6 +13,8 @@ use crate::failpoint::{self, Failpoint};
 
 /// How long the walsender of a process that is gone may hold the slot before it is ended.
 const SLOT_WAIT: Duration = Duration::from_secs(3);
+/// How long a walsender may take to end before it is told again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Makes the slot or takes over what is there (rule 3). The last value says that every table needs a copy.
 pub(crate) async fn claim(
@@ -23,13 +25,13 @@ pub(crate) async fn claim(
 ) -> Result<(FeederRow, Option<(Connection, CopySnapshot)>, bool), FeederError> {
     let registered = known.as_ref().is_some_and(|row| !row.torn_down);
     if let (Some(row), true) = (&known, registered) {
-        release_slot(config, source).await?;
+        release(config, source, SLOT_WAIT).await?;
         return Ok((row.clone(), None, false));
     }
     let confirmed = source.slot.as_ref().and_then(|slot| slot.confirmed_flush);
     let (checkpoint, snapshot) = if let Some(confirmed) = confirmed {
         // A slot without a checkpoint: what it confirmed is lost to us, so everything is copied again.
-        release_slot(config, source).await?;
+        release(config, source, SLOT_WAIT).await?;
         (confirmed, None)
     } else {
         let mut replication =
@@ -60,13 +62,18 @@ pub(crate) async fn claim(
     Ok((row, snapshot, true))
 }
 
-/// The lock is ours, so whoever streams from the slot is a session that outlived its process.
-async fn release_slot(
+/// Waits until nobody streams from the slot. The lease is ours, so whoever does is a session that outlived its process,
+/// and is ended after `patience`.
+///
+/// # Errors
+/// A session that is not this feeder's, or that does not end.
+pub(crate) async fn release(
     config: &FeederConfig,
     source: &mut SourceInspection,
+    patience: Duration,
 ) -> Result<(), FeederError> {
     let begun = Instant::now();
-    let mut ended = false;
+    let mut end_at = begun + patience;
     loop {
         let found = slot::inspect(&mut source.connection, &config.source.slot)
             .await
@@ -74,7 +81,7 @@ async fn release_slot(
         let Some(pid) = found.and_then(|slot| slot.active_pid) else {
             return Ok(());
         };
-        if begun.elapsed() >= SLOT_WAIT && !ended {
+        if Instant::now() >= end_at {
             if !is_ours(
                 &mut source.connection,
                 pid,
@@ -95,7 +102,8 @@ async fn release_slot(
             slot::terminate_walsender(&mut source.connection, pid)
                 .await
                 .map_err(from_source)?;
-            ended = true;
+            // Once may not do: while its last words find no reader, it waits until it is told again.
+            end_at = Instant::now() + ASK_AGAIN;
         }
         if begun.elapsed() >= 4 * SLOT_WAIT {
             return Err(FeederError::transient(

@@ -14,6 +14,8 @@ use crate::config::FeederName;
 pub enum Phase {
     /// Connecting and checking.
     Starting,
+    /// Waiting to take over from the process that feeds.
+    Standby,
     /// Streaming, with at least one table still being copied.
     Copying,
     /// Streaming all tables that are not in error.
@@ -84,6 +86,8 @@ pub struct FeederStatus {
     pub name: String,
     /// What it is doing.
     pub phase: Phase,
+    /// The process that feeds while this one stands by, as it describes itself.
+    pub active: Option<String>,
     /// Everything that committed before this position is in the lake.
     #[serde(serialize_with = "lsn_text")]
     pub checkpoint: Lsn,
@@ -129,6 +133,7 @@ impl FeederStatus {
         Self {
             name: name.to_string(),
             phase,
+            active: None,
             checkpoint: Lsn::ZERO,
             covered: Lsn::ZERO,
             received: Lsn::ZERO,

@@ -1,5 +1,6 @@
 //! Opening the stream, after the checks of every connect.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cdc_source::{
@@ -9,7 +10,7 @@ use cdc_source::{
 use pgoutput::{Lsn, ProtocolVersion};
 
 use crate::config::FeederConfig;
-use crate::control::Control;
+use crate::control::{Control, Fence};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::lineage::{Lineage, Present};
 
@@ -22,6 +23,7 @@ pub(crate) struct Source {
     pub(crate) system_id: u64,
     pub(crate) timeline: u32,
     pub(crate) control: Control,
+    pub(crate) fence: Arc<Fence>,
 }
 
 /// A stream that was just opened.
@@ -74,6 +76,9 @@ pub(crate) async fn open(
 
 async fn try_open(source: &Source, checkpoint: Lsn, binary: bool) -> Result<Opened, OpenError> {
     let failed = |error| OpenError::Failed(from_source(error));
+    // Who has been taken over must not take the slot away from the other one (rule 13).
+    let lease = source.fence.lease();
+    lease.vouch().map_err(OpenError::Failed)?;
     let endpoint = &source.config.source.endpoint;
     let mut connection = Connection::connect(endpoint, SessionKind::Replication)
         .await
@@ -115,6 +120,7 @@ async fn try_open(source: &Source, checkpoint: Lsn, binary: bool) -> Result<Open
         .start_replication(&source.slot, checkpoint, &source.publications, options)
         .await
         .map_err(failed)?;
+    lease.vouch().map_err(OpenError::Failed)?;
     tracing::info!(slot = source.slot.as_str(), from = %checkpoint, binary, "streaming");
     Ok(Opened {
         stream,

@@ -230,6 +230,8 @@ pub(crate) fn fed_table(
         row_filter: None,
         copy_rows: true,
         state: TableState::Streaming,
+        error: None,
+        discarded: 0,
     }
 }
 

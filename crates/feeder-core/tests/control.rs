@@ -21,7 +21,7 @@ use ducklake_catalog::{
 };
 use feeder_core::config::FeederName;
 use feeder_core::control::{
-    Control, ControlError, DeclaredFiles, EpochHook, Fence, NewFeeder, NewTable, Resolution,
+    Control, ControlError, DeclaredFiles, EpochHook, Fence, Look, NewFeeder, NewTable, Resolution,
     TableError, TableTransition, migrations,
 };
 use feeder_core::{FeederError, FeederErrorKind, TableState};
@@ -273,6 +273,90 @@ async fn a_second_process_waits_and_is_told_who_runs() {
     assert_eq!(next.generation().get(), generation.get() + 1);
     let row = first.load_feeder().await.unwrap().unwrap();
     assert_eq!(row.owner.as_deref(), Some("beta:22"));
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_keeps_nothing_from_the_next() {
+    let Some(db) = Database::create().await else {
+        return;
+    };
+    let (_, control) = db.feeder("shop").await;
+    // It stands still in the middle of a commit, with the lock, and its lease has run out.
+    let mut lock = db.connection().await;
+    execute(
+        &mut lock,
+        "select pg_advisory_lock(hashtextextended('duckfeeder:shop', 0))",
+    )
+    .await
+    .unwrap();
+    let (stuck, _) = db.connect_feeder("shop").await;
+    let mut stuck = stuck.pool().begin().await.unwrap();
+    execute(
+        &mut stuck,
+        "update duckfeeder.feeders set checkpoint = '0/FFFF' where name = 'shop'",
+    )
+    .await
+    .unwrap();
+    db.execute(&format!(
+        "insert into duckfeeder.leases values ('shop', '{}', 'alpha:11', clock_timestamp())",
+        Uuid::new_v4()
+    ))
+    .await;
+
+    let begun = Instant::now();
+    let fence = control.acquire("beta:22").await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "it waited");
+    assert_eq!(fence.generation().get(), 1);
+    // Nothing of it can be committed any more.
+    assert!(stuck.commit().await.is_err());
+    assert_eq!(control.checkpoint(&fence).await.unwrap(), Lsn::new(100));
+    assert!(execute(&mut lock, "select 1").await.is_err());
+    // The lock is the next one's.
+    let (_, third) = db.connect_feeder("shop").await;
+    let look = third.claimant("gamma:33").look().await.unwrap();
+    assert!(
+        matches!(&look, Look::Held(Some(owner)) if owner == "beta:22"),
+        "{look:?}"
+    );
+    db.drop().await;
+}
+
+#[tokio::test]
+async fn a_lease_outlives_its_session_and_ends_when_another_takes_it() {
+    let Some(db) = Database::create().await else {
+        return;
+    };
+    let (_, control) = db.feeder("shop").await;
+    let fence = control.acquire("alpha:11").await.unwrap();
+    let (_, second) = db.connect_feeder("shop").await;
+    let mut claimant = second.claimant("beta:22");
+    assert!(matches!(claimant.look().await.unwrap(), Look::Held(_)));
+
+    // The catalog was away for longer than a lease: whoever stood by leaves the holder the time to come back.
+    let end_sessions = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()";
+    db.execute(end_sessions).await;
+    db.execute("update duckfeeder.leases set expires_at = clock_timestamp()")
+        .await;
+    assert!(claimant.look().await.is_err());
+    for _ in 0..30 {
+        let look = claimant.look().await.unwrap();
+        assert!(matches!(look, Look::Held(_)), "{look:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    db.execute(&format!(
+        "update duckfeeder.leases set holder = '{}', owner = 'gamma:33'",
+        Uuid::new_v4()
+    ))
+    .await;
+    let lost = tokio::time::timeout(Duration::from_secs(20), fence.lease().lost())
+        .await
+        .expect("it was taken");
+    let lost = FeederError::from(lost);
+    assert_eq!(lost.kind(), FeederErrorKind::Fenced);
+    assert!(lost.to_string().contains("gamma:33"), "{lost}");
     db.drop().await;
 }
 
@@ -1038,8 +1122,24 @@ async fn a_copy_in_progress_keeps_its_files_however_long_it_takes() {
         .unwrap();
     assert_eq!(due().await, 0, "its feeder copies");
     drop(fence);
-    db.eventually("the feeder's lock is free", async || due().await == 1)
+    let mut session = db.connection().await;
+    db.eventually("the feeder's lock is free", async || {
+        let free = "do $$ begin assert pg_try_advisory_lock(hashtextextended('duckfeeder:shop', 0)); perform pg_advisory_unlock(hashtextextended('duckfeeder:shop', 0)); end $$";
+        execute(&mut session, free).await.is_ok()
+    })
+    .await;
+    drop(session);
+    assert_eq!(due().await, 0, "its lease lasts");
+    db.execute(
+        "update duckfeeder.leases set expires_at = clock_timestamp() - interval '1 hour';
+         update duckfeeder.pending_files set created_at = clock_timestamp() - interval '1 day'",
+    )
+    .await;
+    db.eventually("it is not alive", async || due().await == 1)
         .await;
+    // The catalog may have been away for as long.
+    let files = declared.older_than(Duration::from_hours(2), "", 9, false);
+    assert_eq!(files.await.unwrap().len(), 0, "it may come back");
     db.drop().await;
 }
 

@@ -46,10 +46,16 @@ fn describe(report: &Report) -> String {
             report.checkpoint, report.source_wal_end
         ),
     );
-    let age = report.lag_seconds.map_or_else(String::new, |seconds| {
-        let whole = Duration::from_secs_f64(seconds.max(0.0).round());
-        format!(", {}", humantime::format_duration(whole))
-    });
+    let age = match report.lag_seconds {
+        Some(seconds) => {
+            let whole = Duration::from_secs_f64(seconds.max(0.0).round());
+            format!(", {}", humantime::format_duration(whole))
+        }
+        None if report.perhaps_caught_up() => {
+            ", or none: an idle feeder moves its checkpoint by 1 MiB".to_owned()
+        }
+        None => String::new(),
+    };
     line("lag", format!("{} of WAL{age}", ByteSize(report.lag_bytes)));
     line(
         "snapshot",

@@ -2,12 +2,12 @@
 
 use cdc_source::server::Route;
 use cdc_source::{
-    Connection, Endpoint, Publication, ServerFacts, SessionKind, SlotInfo, SourceErrorKind,
-    SystemIdentity, server, slot, tables,
+    Connection, Endpoint, Publication, ServerFacts, ServerVersion, SessionKind, SlotInfo,
+    SourceErrorKind, SystemIdentity, server, slot, tables,
 };
 use pgoutput::Oid;
 
-use super::Finding;
+use super::{Finding, privileges};
 use crate::config::FeederConfig;
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::plan::TablePlan;
@@ -44,7 +44,7 @@ pub(crate) async fn source(config: &FeederConfig) -> Result<SourceInspection, Fe
 pub(super) struct Look {
     connection: Connection,
     pub(super) identity: Result<SystemIdentity, Finding>,
-    slot: Option<SlotInfo>,
+    pub(super) slot: Option<SlotInfo>,
     plans: Vec<TablePlan>,
     publications: Vec<Publication>,
     pub(super) findings: Vec<Finding>,
@@ -63,16 +63,9 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
         .await
         .map_err(from_source)?;
     findings.extend(slot.as_ref().and_then(|slot| slot_finding(config, slot)));
-    if slot.is_none() && facts.used_replication_slots >= facts.max_replication_slots {
-        findings.push(Finding::failed(
-            "replication slots".to_owned(),
-            FeederErrorKind::Source,
-            format!(
-                "all {} replication slots are in use",
-                facts.max_replication_slots
-            ),
-            "drop one that nobody needs, or raise max_replication_slots (a restart)".to_owned(),
-        ));
+    findings.extend(slots_finding(&facts, slot.is_some()));
+    if identity.is_ok() {
+        findings.extend(senders_finding(&facts, slot.as_ref()));
     }
 
     let listed = tables::list_tables(&mut connection)
@@ -121,7 +114,13 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
         findings.extend(plan.publishing_findings(facts.version.major()));
     }
     findings.extend(numeric_finding(&plans));
-    findings.extend(publish::findings(config, &mut connection, &plans, &publications).await?);
+    let published = publish::findings(config, &mut connection, &plans, &publications).await?;
+    if config.source.manage_publication && published.is_empty() {
+        let lacking =
+            privileges::publishing(config, &mut connection, &facts, &plans, &publications).await?;
+        findings.extend(lacking);
+    }
+    findings.extend(published);
     findings.push(Finding::ok(
         "source",
         format!("Postgres {}, {} tables to feed", facts.version, plans.len()),
@@ -147,6 +146,10 @@ async fn replication_identity(
         Err(error) if error.kind() == SourceErrorKind::Privilege => {
             return Ok(Err(may_not_replicate(facts)));
         }
+        Err(error) if facts.used_wal_senders >= facts.max_wal_senders => {
+            tracing::debug!(error = %error, "no replication connection");
+            return Ok(Err(no_sender(facts)));
+        }
         Err(error) => return Err(from_source(error)),
     };
     let identity = replication.identify_system().await.map_err(from_source)?;
@@ -167,6 +170,70 @@ fn may_not_replicate(facts: &ServerFacts) -> Finding {
     ))
 }
 
+/// One that is free by the next try is as good.
+fn no_sender(facts: &ServerFacts) -> Finding {
+    Finding::failed(
+        "walsenders".to_owned(),
+        FeederErrorKind::Source,
+        format!("all {} walsenders are in use", facts.max_wal_senders),
+        "end one that nobody needs (pg_stat_replication), or raise max_wal_senders (a restart)"
+            .to_owned(),
+    )
+    .with_sql(format!(
+        "ALTER SYSTEM SET max_wal_senders = {};",
+        facts.max_wal_senders.saturating_add(WANTED)
+    ))
+    .passing()
+}
+
+/// What a feeder takes of slots and walsenders: one for the stream, one while tables are copied.
+const WANTED: u32 = 2;
+
+fn slots_finding(facts: &ServerFacts, made: bool) -> Option<Finding> {
+    let (max, used) = (facts.max_replication_slots, facts.used_replication_slots);
+    let free = max.saturating_sub(used);
+    let raise = format!(
+        "ALTER SYSTEM SET max_replication_slots = {};",
+        used.saturating_add(WANTED)
+    );
+    if !made && free == 0 {
+        let remedy = "drop one that nobody needs, or raise max_replication_slots (a restart)";
+        let finding = Finding::failed(
+            "replication slots".to_owned(),
+            FeederErrorKind::Source,
+            format!("all {max} replication slots are in use"),
+            remedy.to_owned(),
+        );
+        return Some(finding.with_sql(raise));
+    }
+    let wanted = if made { 1 } else { WANTED };
+    (free < wanted).then(|| {
+        Finding::warning(
+            "replication slots",
+            format!("{used} of {max} replication slots are in use: none is left for the copy of a table that is added later, or copied again"),
+            "drop one that nobody needs, or raise max_replication_slots (a restart)".to_owned(),
+        )
+        .with_sql(raise)
+    })
+}
+
+fn senders_finding(facts: &ServerFacts, slot: Option<&SlotInfo>) -> Option<Finding> {
+    let (max, used) = (facts.max_wal_senders, facts.used_wal_senders);
+    let streams = slot.is_some_and(|slot| slot.active);
+    let wanted = if streams { 1 } else { WANTED };
+    (max.saturating_sub(used) < wanted).then(|| {
+        Finding::warning(
+            "walsenders",
+            format!("{used} of {max} walsenders are in use: none is left for the copy of a table that is added later, or copied again"),
+            "end one that nobody needs, or raise max_wal_senders (a restart)".to_owned(),
+        )
+        .with_sql(format!(
+            "ALTER SYSTEM SET max_wal_senders = {};",
+            used.saturating_add(WANTED)
+        ))
+    })
+}
+
 fn server_findings(facts: &ServerFacts) -> Vec<Finding> {
     let failed = |check: &str, message: String, remedy: &str| {
         Finding::failed(
@@ -182,6 +249,16 @@ fn server_findings(facts: &ServerFacts) -> Vec<Finding> {
             "source version",
             format!("the source is Postgres {}", facts.version),
             "duckfeeder needs Postgres 14 or later",
+        ));
+    }
+    if let Some(fixed) = keeps_stale_caches(facts.version) {
+        findings.push(Finding::warning(
+            "source release",
+            format!(
+                "Postgres {} may miss changes of a table that is added to a publication while transactions write to it",
+                facts.version
+            ),
+            format!("upgrade the source to {fixed} or later"),
         ));
     }
     if facts.in_recovery {
@@ -224,6 +301,19 @@ fn server_findings(facts: &ServerFacts) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// The first release of the same major version whose decoding forgets what it knew of a table's publications, if this one is
+/// older (rule 6).
+fn keeps_stale_caches(version: ServerVersion) -> Option<ServerVersion> {
+    let fixed = match version.major() {
+        14 => ServerVersion::new(140_018),
+        15 => ServerVersion::new(150_013),
+        16 => ServerVersion::new(160_009),
+        17 => ServerVersion::new(170_005),
+        _ => return None,
+    };
+    (version.number() < fixed.number()).then_some(fixed)
 }
 
 /// Everything is read in UTF-8. The server converts from any encoding but this one, of which it knows no characters.
@@ -295,12 +385,12 @@ fn numeric_finding(plans: &[TablePlan]) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cdc_source::ServerVersion;
+    use crate::check::Severity;
 
     /// A server that nothing speaks against, seen by a role that a managed service lets replicate as a member of another.
     fn facts() -> ServerFacts {
         ServerFacts {
-            version: ServerVersion::new(160_003),
+            version: ServerVersion::new(160_009),
             wal_level: "logical".to_owned(),
             max_replication_slots: 10,
             used_replication_slots: 0,
@@ -335,11 +425,47 @@ mod tests {
     }
 
     #[test]
+    fn slots_and_walsenders_are_to_last_for_copies_too() {
+        let outcome = |finding: Option<Finding>| {
+            let finding = finding?;
+            let sql = finding.sql.unwrap_or_default();
+            Some((finding.severity, sql.rsplit(' ').next()?.to_owned()))
+        };
+        let slots = |used, made| {
+            let mut facts = facts();
+            facts.used_replication_slots = used;
+            outcome(slots_finding(&facts, made))
+        };
+        assert_eq!(slots(8, false), None);
+        assert_eq!(slots(9, false), Some((Severity::Warning, "11;".to_owned())));
+        assert_eq!(slots(9, true), None);
+        assert_eq!(slots(10, true), Some((Severity::Warning, "12;".to_owned())));
+        assert_eq!(slots(10, false), Some((Severity::Failed, "12;".to_owned())));
+        let senders = |used| {
+            let mut facts = facts();
+            facts.used_wal_senders = used;
+            outcome(senders_finding(&facts, None))
+        };
+        assert_eq!(senders(8), None);
+        assert_eq!(senders(9), Some((Severity::Warning, "11;".to_owned())));
+    }
+
+    #[test]
     fn what_the_server_lacks_is_found() {
         assert_eq!(
             checks(|facts| facts.version = ServerVersion::new(130_010)),
             ["source version"]
         );
+        for (old, fixed) in [
+            (140_017, 140_018),
+            (150_012, 150_013),
+            (160_008, 160_009),
+            (170_004, 170_005),
+        ] {
+            let found = |number| checks(|facts| facts.version = ServerVersion::new(number));
+            assert_eq!(found(old), ["source release"]);
+            assert_eq!(found(fixed), [""; 0]);
+        }
         assert_eq!(checks(|facts| facts.in_recovery = true), ["source role"]);
         assert_eq!(
             checks(|facts| "replica".clone_into(&mut facts.wal_level)),

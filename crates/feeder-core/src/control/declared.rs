@@ -107,7 +107,8 @@ impl DeclaredFiles {
     /// before. With `claim` they are claimed when this returns: no commit can name them any more.
     ///
     /// Left out are the files of a feeder that is alive and copies a table: a copy is committed when all of it is
-    /// uploaded, which may take longer than any age. Left out for now is what a commit is settling.
+    /// uploaded, which may take longer than any age. It is alive while it holds its lock, and until `age` after its
+    /// lease ran out: a catalog that was away for less has just come back, and so will the feeder. Left out for now is what a commit is settling.
     ///
     /// # Errors
     /// Errors of the database.
@@ -130,6 +131,9 @@ impl DeclaredFiles {
                                          where datname = current_database())
                        and (l.classid::bigint << 32) | l.objid::bigint
                            = hashtextextended('duckfeeder:' || f.name, 0))
+                 union
+                 select l.feeder from duckfeeder.leases l
+                 where l.expires_at > clock_timestamp() - make_interval(secs => $3)
              ), due as (
                  select p.path, p.created_at from duckfeeder.pending_files p
                  where p.path > $4

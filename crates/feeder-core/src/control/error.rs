@@ -28,15 +28,26 @@ pub enum ControlError {
         /// Who raised it.
         owner: Option<String>,
     },
-    /// Another process holds the feeder's lock.
+    /// Another process feeds.
     #[error(
-        "feeder `{feeder}` is running already: {} holds its lock",
+        "feeder `{feeder}` is running already: {} holds its lease",
         owner.as_deref().unwrap_or("another process")
     )]
     Running {
         /// The feeder.
         feeder: FeederName,
         /// The owner that the row names.
+        owner: Option<String>,
+    },
+    /// Another process holds the lease: this one must stop.
+    #[error(
+        "feeder `{feeder}` was taken over by {}",
+        owner.as_deref().unwrap_or("another process")
+    )]
+    LeaseTaken {
+        /// The feeder.
+        feeder: FeederName,
+        /// Who holds the lease now.
         owner: Option<String>,
     },
     /// The checkpoint is not where the caller left it (I3): what was to be committed is there
@@ -162,7 +173,9 @@ impl ControlError {
 
     fn remedy(&self) -> Option<&'static str> {
         match self {
-            Self::Fenced { .. } => Some("let the other process run, or stop it first"),
+            Self::Fenced { .. } | Self::LeaseTaken { .. } => {
+                Some("let the other process run, or stop it first")
+            }
             Self::Running { .. } => {
                 Some("stop the other process, or give this feeder another `name`")
             }
@@ -183,7 +196,9 @@ impl ControlError {
 
     fn kind(&self) -> FeederErrorKind {
         match self {
-            Self::Fenced { .. } | Self::Running { .. } => FeederErrorKind::Fenced,
+            Self::Fenced { .. } | Self::LeaseTaken { .. } | Self::Running { .. } => {
+                FeederErrorKind::Fenced
+            }
             Self::Backwards { .. } | Self::NotInCommit { .. } => FeederErrorKind::Internal,
             Self::UnknownTable { .. } | Self::TargetTaken { .. } | Self::OtherLake { .. } => {
                 FeederErrorKind::Config

@@ -1,127 +1,138 @@
 //! The right to write for a feeder.
 
-use std::fmt;
 use std::time::Duration;
 
-use ducklake_catalog::sqlx::{self, PgConnection, Postgres, Transaction};
-use tokio::time::{Instant, sleep};
+use ducklake_catalog::sqlx::{self, Postgres, Transaction};
+use tokio::time::sleep;
 
 use super::feeders::{LockedFeeder, lock_feeder};
-use super::{Control, ControlError, Generation};
+use super::{Claimant, Control, ControlError, Generation, Lease, Look};
 use crate::FeederError;
 use crate::config::FeederName;
 
-/// How long a starting process waits for the one that it replaces.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
-const LOCK_POLL: Duration = Duration::from_millis(200);
+/// How long a process that does not stand by waits for the one that it replaces.
+const LEASE_WAIT: Duration = Duration::from_secs(10);
+/// How long the raise of the generation waits before the sessions of a process that hangs are ended.
+const BLOCKED: Duration = Duration::from_secs(1);
 
-/// The feeder's advisory lock, held by a connection of its own.
-///
-/// It only keeps two processes from starting side by side. Losing its connection is harmless: what
-/// protects the tables is the generation of the [`Fence`]. Dropping it closes the connection, and
-/// thereby releases the lock.
-pub struct FeederLock {
-    _connection: PgConnection,
-}
-
-impl fmt::Debug for FeederLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FeederLock").finish_non_exhaustive()
-    }
-}
-
-/// The right to write for a feeder: one generation of its row, and the lock.
+/// The right to write for a feeder: one generation of its row, and the lease.
 ///
 /// Every method of [`Control`] that takes it is one transaction, which locks the feeder's row first
 /// and fails with kind [`Fenced`](crate::FeederErrorKind::Fenced) when another process has raised the
-/// generation. Dropping it releases the lock.
+/// generation. Dropping it gives the lease up.
 #[derive(Debug)]
 pub struct Fence {
     feeder: FeederName,
     generation: Generation,
-    _lock: FeederLock,
+    lease: Lease,
 }
 
 impl Control {
-    /// Takes the feeder's lock; waits up to 10 seconds for the process that has it.
+    /// Raises the generation: every other process is fenced off from now on.
     ///
-    /// The row need not exist yet: a first start takes the lock before it makes slot and publication.
-    ///
-    /// # Errors
-    /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), naming the owner in the row, when the other
-    /// process still has it; otherwise errors of the database.
-    pub async fn lock(&self) -> Result<FeederLock, FeederError> {
-        let failed = ControlError::database("taking the feeder's lock");
-        // Out of the pool for good: the lock must live as long as the process, not as a pooled
-        // connection does.
-        let mut connection = self.pool.acquire().await.map_err(&failed)?.detach();
-        let deadline = Instant::now() + LOCK_WAIT;
-        loop {
-            let locked: bool = sqlx::query_scalar(
-                "select pg_try_advisory_lock(hashtextextended('duckfeeder:' || $1, 0))",
-            )
-            .bind(self.feeder.as_str())
-            .fetch_one(&mut connection)
-            .await
-            .map_err(&failed)?;
-            if locked {
-                return Ok(FeederLock {
-                    _connection: connection,
-                });
-            }
-            if Instant::now() >= deadline {
-                let feeder = self.load_feeder().await?;
-                return Err(ControlError::Running {
-                    feeder: self.feeder.clone(),
-                    owner: feeder.and_then(|feeder| feeder.owner),
-                }
-                .into());
-            }
-            sleep(LOCK_POLL).await;
-        }
-    }
-
-    /// Raises the generation: every other process is fenced off from now on. `owner` tells an
-    /// operator who this is, say `host:pid`.
+    /// What a process that hangs has open in the catalog, and would keep this waiting, is ended.
     ///
     /// # Errors
-    /// Kind [`Catalog`](crate::FeederErrorKind::Catalog) before [`Control::register`]; otherwise as
+    /// Kind [`Catalog`](crate::FeederErrorKind::Catalog) before [`Control::register`],
+    /// [`Fenced`](crate::FeederErrorKind::Fenced) when the lease is another process's by now; otherwise as
     /// [`Control::load_feeder`].
-    pub async fn fence(&self, lock: FeederLock, owner: &str) -> Result<Fence, FeederError> {
-        let generation: Option<i64> = sqlx::query_scalar(
-            "update duckfeeder.feeders
-             set generation = generation + 1, owner = $2, waiting_for = null, waiting_since = null,
-                 updated_at = clock_timestamp()
-             where name = $1 and lake = $3 returning generation",
-        )
-        .bind(self.feeder.as_str())
-        .bind(owner)
-        .bind(&self.lake)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(ControlError::database("raising the feeder's generation"))?;
+    pub async fn fence(&self, lease: Lease, owner: &str) -> Result<Fence, FeederError> {
+        let generation = self.raise(&lease, owner).await?;
         if let Some(generation) = generation {
             return Ok(Fence {
                 feeder: self.feeder.clone(),
                 generation: Generation::new(generation),
-                _lock: lock,
+                lease,
             });
         }
-        // Tells another lake's feeder of this name from none.
-        self.load_feeder().await?;
+        // Tells another lake's feeder of this name, and one that was taken over, from none.
+        if self.load_feeder().await?.is_some() {
+            return Err(ControlError::LeaseTaken {
+                feeder: self.feeder.clone(),
+                owner: None,
+            }
+            .into());
+        }
         Err(ControlError::UnknownFeeder {
             feeder: self.feeder.clone(),
         }
         .into())
     }
 
-    /// [`Control::lock`] and [`Control::fence`], for a feeder that is registered.
+    /// The new generation; `None` without a row, or without the lease.
+    pub(crate) async fn raise(
+        &self,
+        lease: &Lease,
+        owner: &str,
+    ) -> Result<Option<i64>, FeederError> {
+        let failed = ControlError::database("raising the feeder's generation");
+        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(&failed)?;
+        let raise = sqlx::query_scalar(
+            "update duckfeeder.feeders
+             set generation = generation + 1, owner = $2, waiting_for = null, waiting_since = null,
+                 updated_at = clock_timestamp()
+             where name = $1 and lake = $3
+               and exists (select from duckfeeder.leases where feeder = $1 and holder = $4)
+             returning generation",
+        )
+        .bind(self.feeder.as_str())
+        .bind(owner)
+        .bind(&self.lake)
+        .bind(lease.holder())
+        .fetch_optional(&mut *connection);
+        tokio::pin!(raise);
+        loop {
+            tokio::select! {
+                raised = &mut raise => return Ok(raised.map_err(&failed)?),
+                () = sleep(BLOCKED), if lease.seized() => self.end_blockers(pid).await?,
+            }
+        }
+    }
+
+    /// Ends sessions of a feeder for which the session `pid` waits.
+    async fn end_blockers(&self, pid: i32) -> Result<(), FeederError> {
+        sqlx::query(
+            "select pg_terminate_backend(pid) from pg_catalog.pg_stat_activity
+             where pid = any (pg_blocking_pids($1)) and usename = session_user
+               and application_name = current_setting('application_name')",
+        )
+        .bind(pid)
+        .execute(&self.pool)
+        .await
+        .map_err(ControlError::database(
+            "ending the sessions of a process that hangs",
+        ))?;
+        Ok(())
+    }
+
+    /// Takes the lease and raises the generation of a feeder that is registered; waits up to 10 seconds for the
+    /// process that has it. `owner` as in [`Control::claimant`].
     ///
     /// # Errors
-    /// As these two.
+    /// As [`Control::lease`] and [`Control::fence`].
     pub async fn acquire(&self, owner: &str) -> Result<Fence, FeederError> {
-        let lock = self.lock().await?;
-        self.fence(lock, owner).await
+        let lease = self.lease(&mut self.claimant(owner)).await?;
+        self.fence(lease, owner).await
+    }
+
+    /// Takes the lease; waits up to 10 seconds for the process that has it.
+    ///
+    /// # Errors
+    /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), naming the owner, when the other process still has it;
+    /// otherwise errors of the database.
+    pub async fn lease(&self, claimant: &mut Claimant) -> Result<Lease, FeederError> {
+        match claimant.look_for(LEASE_WAIT).await? {
+            Look::Taken(lease) => Ok(lease),
+            Look::Held(owner) => Err(ControlError::Running {
+                feeder: self.feeder.clone(),
+                owner,
+            }
+            .into()),
+        }
     }
 }
 
@@ -129,6 +140,11 @@ impl Fence {
     /// The feeder's name.
     pub fn feeder(&self) -> &FeederName {
         &self.feeder
+    }
+
+    /// The lease: while it lasts, this process feeds.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     /// The generation that this process holds.

@@ -33,13 +33,17 @@ const MIGRATIONS: &[Migration] = &[
         version: 4,
         sql: include_str!("sql/0004_waiting.sql"),
     },
+    Migration {
+        version: 5,
+        sql: include_str!("sql/0005_lease.sql"),
+    },
 ];
 
 /// Advisory lock of migrations: one at a time in a database.
 const LOCK_KEY: i64 = 5_927_439_025_401;
 
 /// The version that [`up`] leads to.
-pub const LATEST: i32 = 4;
+pub const LATEST: i32 = 5;
 
 /// Creates the control tables, or brings them to [`LATEST`].
 ///

@@ -4,6 +4,7 @@
 //! feeders        one row per feeder: identity of the source, generation, checkpoint, last commit
 //! tables         one row per fed table: source, target, state, consistent point of its copy
 //! pending_files  files in the object store that no snapshot names yet
+//! leases         the process that may feed, for as long as it says so
 //! migrations     versions of this schema
 //! ```
 //!
@@ -22,6 +23,7 @@ mod error;
 mod feeders;
 mod fence;
 mod files;
+mod lease;
 pub mod migrations;
 mod partitions;
 mod tables;
@@ -31,8 +33,9 @@ pub use checkpoint::{EpochHook, Resolution};
 pub use declared::{DeclaredFile, DeclaredFiles, JanitorLock};
 pub use error::ControlError;
 pub use feeders::{FeederRow, Generation, NewFeeder};
-pub use fence::{FeederLock, Fence};
+pub use fence::Fence;
 pub use files::PendingFile;
+pub use lease::{Claimant, Lease, LeaseLoss, Look};
 pub use tables::{NewTable, Requests, TableError, TableRow};
 pub use transition::{TableChange, TableTransition};
 

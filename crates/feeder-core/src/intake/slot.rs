@@ -27,8 +27,7 @@ pub(super) struct Slot {
     pub(super) accounted: u64,
     /// Committed rows of a table that failed; they still belong to the next epoch.
     pub(super) salvaged: Vec<TableBatch>,
-    pub(super) discarded: u64,
-    /// How many of them the control tables know of, or will with the epoch that was closed last.
+    /// How many discarded changes the control tables know of, or will with the epoch that was closed last.
     pub(super) recorded: u64,
     /// The state before a failure that is not committed yet.
     pub(super) before_failure: Option<TableState>,
@@ -69,6 +68,14 @@ impl Slot {
         self.salvaged.clear();
         self.committed_rows = 0;
         self.accounted = 0;
+    }
+
+    /// Goes to state `error`, of which the control tables hear with a transition that begins to count anew.
+    pub(super) fn fail(&mut self, reason: &str) {
+        self.table.state = TableState::Error;
+        self.table.error = Some(reason.to_owned());
+        self.table.discarded = 0;
+        self.recorded = 0;
     }
 
     /// The open transaction ended.

@@ -92,13 +92,16 @@ impl Feed {
     }
 
     fn state(&self, oid: u32) -> TableState {
-        let found = self.intake.tables().find(|(t, _)| t.lake.source_oid == oid);
-        found.unwrap().0.state
+        self.table(oid).state
     }
 
     fn discarded(&self, oid: u32) -> u64 {
-        let found = self.intake.tables().find(|(t, _)| t.lake.source_oid == oid);
-        found.unwrap().1
+        self.table(oid).discarded
+    }
+
+    fn table(&self, oid: u32) -> &FedTable {
+        let mut tables = self.intake.tables();
+        tables.find(|table| table.lake.source_oid == oid).unwrap()
     }
 }
 
@@ -712,7 +715,7 @@ fn a_failure_from_outside_takes_the_open_transaction_with_it() {
 fn a_table_that_the_committer_lost_stays_lost() {
     let mut feed = Feed::shop();
     feed.transaction(200, 210, [order("1", "gone"), note("1")]);
-    feed.intake.lost_table(ORDERS);
+    feed.intake.lost_table(ORDERS, "dropped");
     feed.transaction(210, 220, [order("2", "discarded"), note("2")]);
     assert_eq!(feed.discarded(ORDERS), 1);
     let (tables, end) = feed.seal();
@@ -725,10 +728,37 @@ fn a_table_that_the_committer_lost_stays_lost() {
 }
 
 #[test]
+fn discarded_changes_are_counted_on_and_recorded_without_rows_of_others() {
+    let mut orders = fed_table(ORDERS, "orders", ReplicaIdentity::Default, &ORDER_COLUMNS);
+    orders.state = TableState::Error;
+    orders.error = Some("a reason".to_owned());
+    orders.discarded = 5;
+    let mut feed = Feed::of(vec![orders]);
+    feed.transaction(200, 210, [order("1", "x"), order("2", "y")]);
+    assert_eq!(feed.discarded(ORDERS), 7);
+    let later = feed.start + thresholds().interval;
+    assert_eq!(feed.intake.coordinator.poll(later), Some(Action::Seal));
+    let (tables, end) = feed.seal();
+    assert!(tables.is_empty());
+    assert_eq!(dropped(&end), [(ORDERS, 2)]);
+    assert_eq!(feed.table(ORDERS).error.as_deref(), Some("a reason"));
+}
+
+#[test]
+fn a_failure_says_why_until_it_is_forgotten() {
+    let mut feed = Feed::shop();
+    feed.transaction(200, 210, [bad_order()]);
+    assert!(feed.table(ORDERS).error.is_some());
+    feed.intake
+        .restart(Coordinator::new(thresholds(), Lsn::new(210)));
+    assert_eq!(feed.table(ORDERS).error, None);
+}
+
+#[test]
 fn a_recorded_failure_is_not_forgotten_with_an_unrecorded_one() {
     let mut feed = Feed::shop();
     feed.transaction(200, 210, [bad_order()]);
-    feed.intake.lost_table(ORDERS);
+    feed.intake.lost_table(ORDERS, "dropped");
     feed.intake
         .restart(Coordinator::new(thresholds(), Lsn::new(210)));
     assert_eq!(feed.state(ORDERS), TableState::Error);
@@ -1143,7 +1173,8 @@ fn a_paused_table_is_not_recorded_and_a_copied_one_is() {
         feed.transaction(200, 210, [note("1")]);
         let (tables, end) = feed.seal();
         assert_eq!(tables.contains_key("raw.notes"), recorded, "{state:?}");
-        assert_eq!(feed.discarded(NOTES), u64::from(!recorded));
+        let counted = u64::from(state == TableState::Error);
+        assert_eq!(feed.discarded(NOTES), counted, "{state:?}");
         assert_eq!(end.incomplete, ["public.notes"], "{state:?}");
     }
 }

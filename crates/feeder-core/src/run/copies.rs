@@ -59,8 +59,8 @@ impl Engine<'_> {
         let pending: Vec<u32> = self
             .intake
             .tables()
-            .filter(|(table, _)| table.state == TableState::Pending)
-            .map(|(table, _)| table.lake.source_oid)
+            .filter(|table| table.state == TableState::Pending)
+            .map(|table| table.lake.source_oid)
             .collect();
         // A deadline that has passed would keep the loop awake.
         self.next_round = None;
@@ -76,7 +76,7 @@ impl Engine<'_> {
             if let Some(table) = self.intake.table_mut(*source_oid) {
                 table.state = TableState::Copying;
                 wanted.push(copy_round::Wanted::of(table));
-                self.errors.remove(source_oid);
+                table.error = None;
             }
         }
         self.round_running = true;
@@ -163,7 +163,6 @@ impl Engine<'_> {
             }
             CopyEvent::Failed { source_oid, reason } => {
                 self.copied.remove(&source_oid);
-                self.errors.insert(source_oid, reason.clone());
                 let at = self.intake.coordinator.received();
                 self.intake
                     .fail_table(RelationId::new(source_oid), at, 0, &reason, now)?;
@@ -200,8 +199,8 @@ impl Engine<'_> {
         let unfinished: Vec<u32> = self
             .intake
             .tables()
-            .filter(|(table, _)| table.state == TableState::Copying)
-            .map(|(table, _)| table.lake.source_oid)
+            .filter(|table| table.state == TableState::Copying)
+            .map(|table| table.lake.source_oid)
             .filter(|source_oid| !done.contains(source_oid))
             .collect();
         for source_oid in unfinished {

@@ -3,6 +3,7 @@
 use pgoutput::Lsn;
 
 use super::Engine;
+use crate::epoch::Report;
 use crate::error::FeederError;
 use crate::feeder::Outcome;
 use crate::status::{Phase, TableState};
@@ -25,7 +26,7 @@ impl Engine<'_> {
         let copied = self
             .intake
             .tables()
-            .all(|(table, _)| !matches!(table.state, TableState::Pending | TableState::Copying));
+            .all(|table| !matches!(table.state, TableState::Pending | TableState::Copying));
         (copied && self.truncations.clear() && self.intake.coordinator.checkpoint() >= target?)
             .then_some(Outcome::CaughtUp)
     }
@@ -34,5 +35,15 @@ impl Engine<'_> {
     pub(super) fn finished(&self) -> Option<Outcome> {
         let outcome = self.stopping?;
         (self.intake.coordinator.stopped() && self.committing.is_none()).then_some(outcome)
+    }
+
+    /// What ended the run. A committer that is gone has said why before it went, and that may not have been heard yet.
+    pub(super) fn cause(&mut self, error: FeederError) -> FeederError {
+        while let Ok(report) = self.reports.try_recv() {
+            if let Report::Failed(cause) = report {
+                return cause;
+            }
+        }
+        error
     }
 }

@@ -61,9 +61,8 @@ impl Engine<'_> {
                 if self.committing == Some(source_oid) {
                     self.committing = None;
                 }
-                self.errors.insert(source_oid, reason.clone());
                 if recorded {
-                    self.intake.lost_table(source_oid);
+                    self.intake.lost_table(source_oid, &reason);
                 } else {
                     let at = self.intake.coordinator.received();
                     self.intake.fail_table(
@@ -92,7 +91,6 @@ impl Engine<'_> {
                     !matches!(table.state, TableState::Error | TableState::Paused)
                 });
                 if failed {
-                    self.errors.insert(source_oid, reason.clone());
                     let at = self.intake.coordinator.received();
                     self.intake
                         .fail_table(RelationId::new(source_oid), at, 0, &reason, now)?;

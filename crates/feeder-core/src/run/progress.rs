@@ -22,7 +22,7 @@ impl Engine<'_> {
         let copying = self
             .intake
             .tables()
-            .any(|(table, _)| matches!(table.state, TableState::Pending | TableState::Copying));
+            .any(|table| matches!(table.state, TableState::Pending | TableState::Copying));
         if copying {
             Phase::Copying
         } else {
@@ -71,15 +71,15 @@ impl Engine<'_> {
         let mut tables: Vec<TableStatus> = self
             .intake
             .tables()
-            .map(|(table, discarded)| {
+            .map(|table| {
                 let source_oid = table.lake.source_oid;
                 TableStatus {
                     source: table.lake.source.clone(),
                     target: table.lake.target.clone(),
                     state: table.state,
-                    error: self.errors.get(&source_oid).cloned(),
+                    error: table.error.clone(),
                     rows: self.rows.get(&source_oid).copied().unwrap_or_default(),
-                    discarded,
+                    discarded: table.discarded,
                     unrepresentable: table.unrepresentable,
                     copied: self.copied.get(&source_oid).copied(),
                 }

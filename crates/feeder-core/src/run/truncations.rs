@@ -131,7 +131,6 @@ impl Engine<'_> {
                 .table_mut(doubt.source_oid)
                 .is_some_and(|table| table.state == TableState::Streaming);
             if streams {
-                self.errors.insert(doubt.source_oid, doubt.reason.clone());
                 let relation = RelationId::new(doubt.source_oid);
                 self.intake
                     .fail_table(relation, received, 0, &doubt.reason, now)?;
@@ -145,7 +144,7 @@ impl Engine<'_> {
         let fed: BTreeSet<u32> = self
             .intake
             .tables()
-            .map(|(table, _)| table.lake.source_oid)
+            .map(|table| table.lake.source_oid)
             .collect();
         self.truncations.record(&mut part, &fed);
         self.submit(Work::Part(part))
