@@ -13,6 +13,7 @@
 //! - [`gcs_emulator`] runs an object store.
 //! - [`lake`] knows how to attach and inspect a lake, [`compare`] holds it against its source.
 //! - [`type_matrix`] has a column of every type, with values.
+//! - [`plot`] draws figures over time.
 //! - [`bank`] and [`shop`] are workloads: a bank whose balances must always add up, and a web shop.
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod duckdb;
 pub mod feeder;
 pub mod gcs_emulator;
 pub mod lake;
+pub mod plot;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

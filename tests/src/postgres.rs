@@ -4,6 +4,7 @@
 //! listens on a loopback port of its own and on a Unix socket with a short path. As root the server runs
 //! as `postgres` or `nobody`, since it refuses to run as root.
 
+mod small_disk;
 mod standby;
 
 use std::{
@@ -54,6 +55,9 @@ pub struct Options {
     pub files: Vec<(String, Vec<u8>)>,
     /// The loopback port; any free one when absent.
     pub port: Option<u16>,
+    /// The size of a disk (`16m`, as for tmpfs) that this server alone sees, see [`Postgres::fill_small_disk`]. It goes
+    /// with the server.
+    pub small_disk: Option<String>,
 }
 
 impl Options {
@@ -62,6 +66,7 @@ impl Options {
             && self.settings.is_empty()
             && self.files.is_empty()
             && self.port.is_none()
+            && self.small_disk.is_none()
     }
 
     /// The same options with one setting more.
@@ -312,7 +317,7 @@ impl Postgres {
             .create(true)
             .append(true)
             .open(self.home.join("log"))?;
-        let mut command = Command::new(self.bin.join("postgres"));
+        let mut command = self.server_command();
         command.arg("-D").arg(self.data_dir());
         let socket = if self.home.as_os_str().len() < MAX_SOCKET_FOLDER {
             self.home.display().to_string()
@@ -340,7 +345,7 @@ impl Postgres {
         for (name, value) in settings.chain(extra) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        Account::apply(self.account, &mut command)
+        command
             .current_dir(&self.home)
             .env("LC_ALL", "C")
             .stdin(Stdio::null())

@@ -146,6 +146,15 @@ impl TcpProxy {
         self.shared.state().silent = false;
     }
 
+    /// The server learns that the clients of connections which hang are gone, as by its keepalive; the clients learn nothing.
+    pub fn let_server_notice(&self) {
+        for link in &self.shared.state().links {
+            if link.hangs.load(Ordering::SeqCst) {
+                let _ = link.server.shutdown(Shutdown::Both);
+            }
+        }
+    }
+
     /// After `more` that are answered, a COMMIT reaches the server and its connection is closed in place of the answer.
     pub fn lose_commit_after(&self, more: u32) {
         self.shared.state().lose_commit_after = Some(more);

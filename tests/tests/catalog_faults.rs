@@ -29,13 +29,21 @@ struct Apart {
 
 impl Apart {
     fn new() -> Result<Self> {
+        Self::with(&Options::default(), Postgres::create_database)
+    }
+
+    /// With other options of the catalog's server, and its database made in another way.
+    fn with(
+        catalog: &Options,
+        create_database: impl FnOnce(&Postgres, &str) -> Result<()>,
+    ) -> Result<Self> {
         let options = Options::default().setting("wal_sender_timeout", "6s");
         let mut rig = Rig::with(&options, |config| config)?;
         rig.source(
             "create table t (id int primary key, v text); insert into t values (0, 'copied')",
         )?;
-        let catalog = Postgres::start(default_major()?, &Options::default())?;
-        catalog.create_database(CATALOG)?;
+        let catalog = Postgres::start(default_major()?, catalog)?;
+        create_database(&catalog, CATALOG)?;
         catalog.sql("postgres", "create role feeder login superuser")?;
         let proxy = TcpProxy::start(catalog.port())?;
         rig.lake = rig
@@ -301,6 +309,70 @@ fn a_catalog_that_is_read_only_is_waited_for() -> Result<()> {
     // Nobody ends the sessions that began read-only.
     set("reset")?;
     apart.wait_until_equal(&mut feeder)?;
+    feeder.terminate()
+}
+
+/// The catalog's database is on a file system of its own that gets full; its WAL is not, or the server would end.
+#[test]
+fn a_catalog_whose_disk_is_full_is_waited_for() -> Result<()> {
+    if let Some(reason) = Postgres::without_small_disk()? {
+        println!("SKIPPED: this machine allows no mount in a namespace of its own: {reason}");
+        return Ok(());
+    }
+    let options = Options {
+        small_disk: Some("32m".to_owned()),
+        ..Options::default()
+    };
+    let mut apart = Apart::with(&options, Postgres::create_database_on_small_disk)?;
+    // Every commit has a row of statistics for each column.
+    let columns: Vec<String> = (0..200)
+        .map(|number| format!("c{number} text default repeat('x', 200)"))
+        .collect();
+    apart.rig.source(&format!(
+        "create table wide (id int primary key, {})",
+        columns.join(", ")
+    ))?;
+    let mut feeder = apart.rig.stream(&["t", "wide"])?;
+    let walsender = apart.walsender()?;
+    apart.catalog.fill_small_disk()?;
+    let place = format!("at 127.0.0.1:{} as", apart.proxy.port());
+    let mut id = 0;
+    feeder.wait_until("there is no room for what is committed", PATIENCE, || {
+        id += 1;
+        apart
+            .rig
+            .source(&format!("insert into wide (id) values ({id})"))?;
+        let state = apart.rig.slot("active")?;
+        ensure!(state.as_deref() == Some("true"), "the stream broke");
+        Ok(apart
+            .catalog
+            .log_tail(200)
+            .contains("No space left")
+            .then_some(()))
+    })?;
+    wait_for_log(
+        &mut feeder,
+        &[
+            "trying again",
+            "53100",
+            "No space left",
+            CATALOG,
+            &place,
+            "make room on the disk",
+        ],
+        1,
+    )?;
+    let log = feeder.log();
+    let said = log.lines().rfind(|line| line.contains("53100"));
+    println!("{}", said.unwrap_or_default());
+    apart.change()?;
+    apart.catalog.free_small_disk()?;
+    feeder.wait_until("the lake equals the source", PATIENCE, || {
+        let checked = Oracle::open(&apart.rig.pg, SOURCE, &apart.rig.lake)
+            .and_then(|mut oracle| oracle.check_all(&["t", "wide"]));
+        Ok(checked.is_ok().then_some(()))
+    })?;
+    ensure!(walsender.is_some() && apart.walsender()? == walsender);
     feeder.terminate()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `docs/operations.md` has these events as a table ("What happens when"); a test holds it against the tests here.
 
-use std::fs;
+use std::{fs, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use duckfeeder_tests::{
@@ -158,6 +158,47 @@ fn a_source_that_restarts_is_waited_for() -> Result<()> {
     apart.source.start_again()?;
     apart.change()?;
     apart.wait_until_equal(&mut feeder)?;
+    feeder.terminate()
+}
+
+/// A server that shuts down waits until all that it sent is confirmed, what follows the last commit included.
+#[test]
+fn a_source_that_shuts_down_is_not_kept_from_it() -> Result<()> {
+    let mut apart = Apart::new(&Options::default())?;
+    let mut feeder = apart.rig.stream(&TABLES)?;
+    for _ in 0..2 {
+        apart.change()?;
+        apart.wait_until_equal(&mut feeder)?;
+        apart.source.sql(
+            SOURCE,
+            "begin; insert into a values (-1, 'taken back'); rollback",
+        )?;
+        let began = Instant::now();
+        apart.source.stop(Signal::Int)?;
+        println!("the server was down after {:?}", began.elapsed());
+        apart.source.start_again()?;
+        apart.change()?;
+        apart.wait_until_equal(&mut feeder)?;
+    }
+    feeder.terminate()
+}
+
+/// Nothing can be committed then, and so nothing more be confirmed.
+#[test]
+fn a_server_of_source_and_catalog_that_shuts_down_is_not_kept_from_it() -> Result<()> {
+    let mut rig = Rig::new()?;
+    rig.source(MAKE_TABLES)?;
+    let mut feeder = rig.stream(&TABLES)?;
+    change(&rig.pg)?;
+    rig.wait_until_equal(&mut feeder, &TABLES)?;
+    rig.source("begin; insert into a values (-1, 'taken back'); rollback")?;
+    change(&rig.pg)?;
+    let began = Instant::now();
+    rig.pg.stop(Signal::Int)?;
+    println!("the server was down after {:?}", began.elapsed());
+    rig.pg.start_again()?;
+    change(&rig.pg)?;
+    rig.wait_until_equal(&mut feeder, &TABLES)?;
     feeder.terminate()
 }
 

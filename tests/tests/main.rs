@@ -31,6 +31,8 @@ mod publication;
 mod rig;
 mod rows;
 mod same_database;
+mod soak;
 mod standby;
 mod stores;
+mod tls;
 mod types;

@@ -102,9 +102,10 @@ fn duckdb_reads_a_bucket_over_http() -> Result<()> {
     Ok(())
 }
 
-fn page(port: u16, path: &str) -> Result<String> {
+/// A page of the feeder.
+pub(crate) fn page(port: u16, path: &str, limit: Duration) -> Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(limit))?;
     write!(
         stream,
         "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -115,8 +116,11 @@ fn page(port: u16, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
+/// How long a feeder that is well may take for a page.
+const PAGE: Duration = Duration::from_secs(10);
+
 fn status(port: u16) -> Result<Value> {
-    Ok(serde_json::from_str(&page(port, "/status")?)?)
+    Ok(serde_json::from_str(&page(port, "/status", PAGE)?)?)
 }
 
 /// The process of the source that sends to the feeder.
@@ -172,7 +176,10 @@ fn outage(fault: Fault, reason: &str, lasts: Duration) -> Result<()> {
     while began.elapsed() < lasts {
         load(1_000)?;
         feeder.expect_running()?;
-        ensure!(page(port, "/healthz")? == "ok\n", "the feeder is not alive");
+        ensure!(
+            page(port, "/healthz", PAGE)? == "ok\n",
+            "the feeder is not alive"
+        );
         std::thread::sleep(Duration::from_millis(500));
     }
     let said = rig.setup.run(&["status"])?;
@@ -323,7 +330,7 @@ fn secrets_of_the_store_are_shown_nowhere() -> Result<()> {
         &mut feeder,
         "(select count(*) = 1 from lake.raw.t where _df_op = 'insert')",
     )?;
-    note(&page(port, "/status")?);
+    note(&page(port, "/status", PAGE)?);
     note(&feeder.log());
     ensure!(
         feeder.log().contains("aws"),

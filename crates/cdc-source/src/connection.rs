@@ -94,7 +94,8 @@ impl fmt::Display for ServerVersion {
 impl Connection {
     /// Opens a session. Hosts are tried in order; each may take
     /// [`Endpoint::connect_timeout`]. As with libpq, a host that refuses our credentials ends the
-    /// search.
+    /// search. A password that may change and is refused (SQLSTATE 28P01) is fetched anew up to
+    /// three times within five seconds first.
     ///
     /// The session is pinned so that values and names are rendered in one way, and nothing ends it
     /// from the server's side: UTF-8, ISO dates, UTC, `extra_float_digits` 3, hex bytea,

@@ -101,7 +101,12 @@ impl SourceError {
 
     /// Maps an input or output error on an established connection.
     pub(crate) fn connection_lost(cause: io::Error) -> Self {
-        Self::new(SourceErrorKind::ConnectionLost, "the connection was lost").caused_by(cause)
+        // With TLS 1.3 the server judges our certificate only when the handshake is over.
+        crate::tls::refused_certificate(&cause)
+            .unwrap_or_else(|| {
+                Self::new(SourceErrorKind::ConnectionLost, "the connection was lost")
+            })
+            .caused_by(cause)
     }
 
     /// Maps an `ErrorResponse`.

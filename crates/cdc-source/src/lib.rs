@@ -6,9 +6,9 @@
 //! into a running stream by mistake. Everything else here is SQL on such a connection: slots,
 //! publications, tables, facts about the server, and copy sessions under an exported snapshot.
 //!
-//! What this crate does not do: it decodes no change (that is `pgoutput`), retries nothing, spawns
-//! no task and keeps no state between connections. Errors say what they are about
-//! ([`SourceError`]), and never contain row values or secrets.
+//! What this crate does not do: it decodes no change (that is `pgoutput`), retries nothing but a
+//! refused password that may have changed, spawns no task and keeps no state between connections.
+//! Errors say what they are about ([`SourceError`]), and never contain row values or secrets.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

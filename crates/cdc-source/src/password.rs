@@ -63,6 +63,14 @@ impl fmt::Debug for PasswordSource {
 }
 
 impl PasswordSource {
+    /// Whether it may yield another password the next time.
+    pub fn may_change(&self) -> bool {
+        match self {
+            Self::None | Self::Fixed(_) => false,
+            Self::File(_) | Self::Command(_) | Self::PgPass | Self::Provider(_) => true,
+        }
+    }
+
     /// The password for a connection to `host`, or `None` when there is none.
     ///
     /// # Errors
@@ -82,6 +90,7 @@ impl PasswordSource {
                         SourceErrorKind::Config,
                         format!("password file {} cannot be read", path.display()),
                     )
+                    .with_remedy("make the file readable for the user that duckfeeder runs as")
                     .caused_by(cause)
                 })?;
                 first_line(&text, || format!("password file {}", path.display())).map(Some)
@@ -99,15 +108,18 @@ impl PasswordSource {
 fn first_line(text: &str, what: impl Fn() -> String) -> Result<SecretString, SourceError> {
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(SecretString::from(line)),
-        _ => Err(SourceError::permanent(
-            SourceErrorKind::Config,
-            format!("{} is empty", what()),
-        )),
+        _ => Err(
+            SourceError::permanent(SourceErrorKind::Config, format!("{} is empty", what()))
+                .with_remedy("the password is its first line"),
+        ),
     }
 }
 
 async fn run_command(command: &str) -> Result<SecretString, SourceError> {
-    let failed = |message: String| SourceError::new(SourceErrorKind::Auth, message);
+    let failed = |message: String| {
+        SourceError::new(SourceErrorKind::Auth, message)
+            .with_remedy("run the command by hand as the user that duckfeeder runs as")
+    };
     let run = tokio::process::Command::new("/bin/sh")
         .arg("-c")
         .arg(command)

@@ -10,7 +10,10 @@ use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
 };
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
@@ -93,27 +96,50 @@ pub(crate) async fn handshake(
     })
 }
 
+/// An error of a TLS session whose end one side's certificate caused, which nobody but a person can mend; else `None`.
+pub(crate) fn refused_certificate(cause: &std::io::Error) -> Option<SourceError> {
+    let error = cause.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let (message, remedy) = match error {
+        rustls::Error::InvalidCertificate(why) => (
+            format!("the server's certificate was refused: {error}"),
+            match why {
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "renew the server's certificate, or set the clock of this machine"
+                }
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => {
+                    "connect by a name that the certificate is issued for, or use tls = \"verify-ca\""
+                }
+                _ => {
+                    "name the CA that signed the server's certificate: tls_ca_file, or sslrootcert in the url"
+                }
+            },
+        ),
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA,
+        ) => (
+            format!("the server refused our client certificate: {error}"),
+            "give one (tls_cert_file, tls_key_file) that a CA in the server's ssl_ca_file has signed and that is valid",
+        ),
+        _ => return None,
+    };
+    Some(SourceError::permanent(SourceErrorKind::Tls, message).with_remedy(remedy))
+}
+
 fn handshake_failed(cause: std::io::Error) -> SourceError {
-    let refused_certificate = cause
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-        .is_some_and(|error| matches!(error, rustls::Error::InvalidCertificate(_)));
-    if refused_certificate {
-        SourceError::permanent(
-            SourceErrorKind::Tls,
-            format!("the server's certificate was refused: {cause}"),
-        )
-        .with_remedy(
-            "give the CA that signed it (sslrootcert or tls_ca_file) and connect by a name the \
-             certificate is issued for",
-        )
-    } else {
+    let error = refused_certificate(&cause).unwrap_or_else(|| {
         SourceError::new(
             SourceErrorKind::Tls,
             format!("the TLS handshake broke off: {cause}"),
         )
-    }
-    .caused_by(cause)
+    });
+    error.caused_by(cause)
 }
 
 fn client_config(

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{PgPool, Row};
-use tokio::time::timeout;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Postgres, Row, Transaction};
 
+use crate::connections::{ConnectProvider, Connections, label};
 use crate::{CatalogError, CatalogErrorKind, SnapshotId};
 
 /// How to reach a catalog.
@@ -14,6 +15,10 @@ use crate::{CatalogError, CatalogErrorKind, SnapshotId};
 pub struct CatalogOptions {
     /// Where and as whom to connect.
     pub connect: PgConnectOptions,
+    /// Makes the options of each new connection, in place of `connect`, which then only names the database in messages:
+    /// for passwords that change. One that is refused (SQLSTATE 28P01) is fetched anew three times within five seconds
+    /// before that is an error.
+    pub provider: Option<ConnectProvider>,
     /// The Postgres schema that holds the `ducklake_*` tables: `public` by default, as in DuckDB.
     pub metadata_schema: String,
     /// Most connections to hold at once; 4 by default.
@@ -27,6 +32,7 @@ impl CatalogOptions {
     pub fn new(connect: PgConnectOptions) -> Self {
         Self {
             connect,
+            provider: None,
             metadata_schema: "public".to_owned(),
             max_connections: 4,
             lock_timeout: Duration::from_secs(10),
@@ -38,30 +44,18 @@ impl CatalogOptions {
 impl fmt::Debug for CatalogOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CatalogOptions")
-            .field("connect", &endpoint(&self.connect))
+            .field("connect", &label(&self.connect))
             .field("metadata_schema", &self.metadata_schema)
             .field("max_connections", &self.max_connections)
             .field("lock_timeout", &self.lock_timeout)
-            .finish()
+            .finish_non_exhaustive()
     }
-}
-
-/// Names a database for messages, without anything secret.
-fn endpoint(connect: &PgConnectOptions) -> String {
-    let database = connect
-        .get_database()
-        .unwrap_or_else(|| connect.get_username());
-    format!(
-        "database {database} at {}:{}",
-        connect.get_host(),
-        connect.get_port()
-    )
 }
 
 /// A DuckLake catalog in Postgres. Clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    pool: PgPool,
+    connections: Connections,
     metadata_schema: String,
     lock_timeout: Duration,
 }
@@ -88,40 +82,50 @@ impl Catalog {
     /// Every connection has the metadata schema as its only search path, the name `duckfeeder`
     /// unless `connect` names another, and its own timeouts instead of the role's.
     pub async fn connect(options: CatalogOptions) -> Result<Self, CatalogError> {
-        let object = endpoint(&options.connect);
-        let connect = match options.connect.get_application_name() {
-            Some(_) => options.connect,
-            None => options.connect.application_name("duckfeeder"),
-        };
-        let schema = options.metadata_schema.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // In place of the ping: a session that began while the database was read-only stays so, a new one may not.
-            .test_before_acquire(false)
-            .before_acquire(|connection, _| Box::pin(async move { can_write(connection).await }))
-            .after_connect(move |connection, _| {
-                let search_path = crate::changes_made::quote(&schema);
-                Box::pin(async move { set_up_session(connection, &search_path).await })
-            })
-            .connect_with(connect)
-            .await
-            .map_err(|error| CatalogError::from_sqlx(error, object))?;
+        let metadata_schema = options.metadata_schema.clone();
+        let lock_timeout = options.lock_timeout;
+        let connections = Connections::new(options);
+        // Whoever can have none learns it here.
+        drop(connections.acquire().await?);
         Ok(Self {
-            pool,
-            metadata_schema: options.metadata_schema,
-            lock_timeout: options.lock_timeout,
+            connections,
+            metadata_schema,
+            lock_timeout,
         })
     }
 
-    /// The pool of connections, for state of the caller's own beside the lake.
-    pub fn pool(&self) -> &PgPool {
-        &self.pool
+    /// A connection, for state of the caller's own beside the lake. It goes back to the pool when it is dropped.
+    ///
+    /// # Errors
+    /// When none is to be had within 10 seconds, or the server refuses one.
+    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, CatalogError> {
+        self.connections.acquire().await
+    }
+
+    /// A transaction on a connection of its own, for state of the caller's own beside the lake.
+    ///
+    /// # Errors
+    /// As [`Catalog::acquire`].
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, CatalogError> {
+        let connection = self.acquire().await?;
+        Transaction::begin(connection, None)
+            .await
+            .map_err(|error| CatalogError::from_sqlx(error, "the beginning of a transaction"))
+    }
+
+    /// Closes all connections, once those in use come back; no new one can be had.
+    pub async fn close(&self) {
+        self.connections.close().await;
     }
 
     /// The Postgres schema that holds the `ducklake_*` tables.
     pub fn metadata_schema(&self) -> &str {
         &self.metadata_schema
+    }
+
+    /// Names the database, its server and the role, for messages; nothing secret.
+    pub fn label(&self) -> &str {
+        self.connections.label()
     }
 
     pub(crate) fn lock_timeout(&self) -> Duration {
@@ -137,53 +141,10 @@ impl Catalog {
         read_head(&mut connection).await
     }
 
-    pub(crate) async fn acquire(
-        &self,
-    ) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, CatalogError> {
-        self.pool
-            .acquire()
-            .await
-            .map_err(|error| CatalogError::from_sqlx(error, "the catalog"))
-    }
-
     /// The name of the metadata schema for messages.
     pub(crate) fn object(&self) -> String {
         format!("schema {} of the catalog", self.metadata_schema)
     }
-}
-
-/// How long to wait for a connection, a new one included.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How long a connection of the pool may take to answer before it is used.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-async fn set_up_session(
-    connection: &mut PgConnection,
-    search_path: &str,
-) -> Result<(), sqlx::Error> {
-    // The role's own settings must not cut a commit short. What bounds it: no statement of ours
-    // takes long, and a session that stops in mid-transaction (a stopped process) would otherwise
-    // block every other writer of the lake for ever. transaction_timeout exists from Postgres 17 on.
-    sqlx::query(
-        "select set_config('search_path', $1, false), \
-                set_config('timezone', 'UTC', false), \
-                set_config('statement_timeout', '120s', false), \
-                set_config('idle_in_transaction_session_timeout', '60s', false), \
-                (select count(set_config(name, '0', false)) from pg_catalog.pg_settings \
-                  where name in ('transaction_timeout', 'idle_session_timeout'))",
-    )
-    .bind(search_path)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// One that does not answer in time may have died without a word, and another is taken.
-async fn can_write(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let asked = sqlx::query_scalar("select current_setting('transaction_read_only') = 'off'")
-        .fetch_one(connection);
-    timeout(ANSWER_TIMEOUT, asked).await.unwrap_or(Ok(false))
 }
 
 pub(crate) async fn read_head(connection: &mut PgConnection) -> Result<Snapshot, CatalogError> {

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
-use crate::HookError;
+use rustls::{AlertDescription, CertificateError};
+
+use crate::{CredentialsError, HookError};
 
 /// What went wrong; see [`CatalogError`] for the object and the cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,13 @@ pub enum CatalogErrorKind {
     Privilege,
     /// The server refused the login, or there is no such database.
     Login,
+    /// There is no password to log in with.
+    Credentials {
+        /// Whether there may be one later.
+        transient: bool,
+    },
+    /// One side refused the other's certificate.
+    Tls,
     /// The server cannot be reached, or the connection broke.
     Connection,
     /// Any other error of the database.
@@ -64,6 +73,7 @@ struct Inner {
     object: String,
     detail: Option<String>,
     sqlstate: Option<String>,
+    remedy: Option<Cow<'static, str>>,
     commit_outcome_unknown: bool,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -75,6 +85,7 @@ impl CatalogError {
             object: object.into(),
             detail: None,
             sqlstate: None,
+            remedy: None,
             commit_outcome_unknown: false,
             source: None,
         }))
@@ -97,13 +108,28 @@ impl CatalogError {
             .as_database_error()
             .and_then(sqlx::error::DatabaseError::code)
             .map(Cow::into_owned);
-        let kind = match sqlstate.as_deref() {
-            Some(code) => kind_of_sqlstate(code),
-            None => kind_of_client_error(&source),
+        let (kind, remedy) = match sqlstate.as_deref() {
+            Some(code) => (kind_of_sqlstate(code), remedy_of_sqlstate(code)),
+            None => match refused_certificate(&source) {
+                Some(remedy) => (CatalogErrorKind::Tls, Some(remedy)),
+                None => (
+                    kind_of_client_error(&source),
+                    remedy_of_client_error(&source),
+                ),
+            },
         };
         let mut error = Self::new(kind, object);
+        error.0.remedy = remedy.map(Cow::Borrowed);
         error.0.sqlstate = sqlstate;
         error.0.source = Some(Box::new(source));
+        error
+    }
+
+    pub(crate) fn credentials(cause: CredentialsError, object: impl Into<String>) -> Self {
+        let transient = cause.transient;
+        let mut error = Self::new(CatalogErrorKind::Credentials { transient }, object);
+        error.0.remedy = cause.remedy.map(Cow::Owned);
+        error.0.source = Some(cause.cause);
         error
     }
 
@@ -146,7 +172,9 @@ impl CatalogError {
             | Kind::NameCollision
             | Kind::Published
             | Kind::Privilege
-            | Kind::Login => false,
+            | Kind::Login
+            | Kind::Tls => false,
+            Kind::Credentials { transient } => transient,
             Kind::Conflict | Kind::LockTimeout | Kind::Hook | Kind::Connection | Kind::Database => {
                 true
             }
@@ -185,6 +213,9 @@ impl CatalogError {
                 "read back what the commit hook wrote, with a row lock, before trying again".into(),
             );
         }
+        if let Some(remedy) = &self.0.remedy {
+            return Some(remedy.clone().into_owned());
+        }
         Some(match &self.0.kind {
             Kind::NoLake => "create the lake first, or name the schema it is in".into(),
             Kind::WrongVersion { found } => format!(
@@ -211,6 +242,10 @@ impl CatalogError {
             }
             Kind::Privilege => "grant the role the missing privilege".into(),
             Kind::Login => "check database name, user and password".into(),
+            Kind::Credentials { .. } => {
+                "see whether the file, command or function that the password comes from works"
+                    .into()
+            }
             Kind::Connection => {
                 "check host, port and TLS settings, and that the server runs".into()
             }
@@ -220,6 +255,7 @@ impl CatalogError {
             | Kind::InvalidCatalog
             | Kind::InvalidChange
             | Kind::Hook
+            | Kind::Tls
             | Kind::Database => return None,
         })
     }
@@ -256,6 +292,67 @@ fn kind_of_client_error(error: &sqlx::Error) -> CatalogErrorKind {
     }
 }
 
+/// What is known beyond the kind (Postgres documentation, appendix "PostgreSQL Error Codes").
+fn remedy_of_sqlstate(code: &str) -> Option<&'static str> {
+    match code {
+        "28P01" => Some("check the user, and the password or where it comes from"),
+        "28000" => Some(
+            "check the user, its client certificate (tls_cert_file, tls_key_file), and the server's pg_hba.conf for \
+             this host and TLS",
+        ),
+        "3D000" => Some("create the database, or name another"),
+        "53100" => Some("make room on the disk of the catalog server"),
+        _ => None,
+    }
+}
+
+fn remedy_of_client_error(error: &sqlx::Error) -> Option<&'static str> {
+    match error {
+        // The pool also waits while the server has no connection left for us.
+        sqlx::Error::PoolTimedOut => Some(
+            "see whether the catalog server answers, and whether max_connections or a connection limit of the role or \
+             the database is reached",
+        ),
+        sqlx::Error::Tls(_) => {
+            Some("turn ssl on at the server, or allow plain text with sslmode=disable")
+        }
+        _ => None,
+    }
+}
+
+/// What to do when a handshake ended over a certificate; nobody but a person can mend that.
+fn refused_certificate(error: &sqlx::Error) -> Option<&'static str> {
+    let sqlx::Error::Io(error) = error else {
+        return None;
+    };
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => Some("renew the server's certificate, or set the clock of this machine"),
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            Some("connect by a name that the certificate is issued for, or use tls = \"verify-ca\"")
+        }
+        rustls::Error::InvalidCertificate(_) => Some(
+            "name the CA that signed the server's certificate: tls_ca_file, or sslrootcert in the url",
+        ),
+        rustls::Error::AlertReceived(
+            AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA,
+        ) => Some(
+            "the server does not take our client certificate: give one (tls_cert_file, tls_key_file) that a CA in its \
+             ssl_ca_file has signed and that is valid",
+        ),
+        _ => None,
+    }
+}
+
 impl fmt::Display for CatalogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use CatalogErrorKind as Kind;
@@ -288,6 +385,8 @@ impl fmt::Display for CatalogError {
             Kind::Hook => write!(f, "{object} refused the commit"),
             Kind::Privilege => write!(f, "no privilege for {object}"),
             Kind::Login => write!(f, "login to {object} refused"),
+            Kind::Credentials { .. } => write!(f, "no password for {object}"),
+            Kind::Tls => write!(f, "no TLS session with {object}"),
             Kind::Connection => write!(f, "no connection for {object}"),
             Kind::Database => write!(f, "database error at {object}"),
         }?;

@@ -21,6 +21,7 @@ mod it {
     mod bootstrap;
     mod commit;
     mod concurrency;
+    mod connections;
     mod differential;
     mod evolution;
     mod example;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_source::server::{self, Route};
-use cdc_source::{Connection, Endpoint, SessionKind, SlotInfo, SourceError, SystemIdentity};
+use cdc_source::{
+    Connection, Endpoint, SessionKind, SlotInfo, SourceError, SourceErrorKind, SystemIdentity,
+};
 use ducklake_catalog::{Catalog, CatalogOptions, FORMAT_VERSION};
 use pgoutput::Oid;
 use serde::Serialize;
@@ -12,7 +14,7 @@ use storage::Storage;
 use crate::committer::SAFE_DELETE_OLDER_THAN;
 use crate::config::{CatalogConfig, FeederConfig};
 use crate::control::{Control, migrations};
-use crate::error::{FeederError, FeederErrorKind, from_catalog};
+use crate::error::{FeederError, FeederErrorKind, from_catalog, from_server};
 use crate::{endpoint, lineage};
 
 mod privileges;
@@ -115,7 +117,7 @@ impl Finding {
         Self::failed(
             check.to_owned(),
             error.kind(),
-            error.to_string(),
+            error.explained(),
             error.remedy().unwrap_or_default().to_owned(),
         )
     }
@@ -241,7 +243,7 @@ pub(crate) async fn catalog(
     config: &FeederConfig,
     data_path: &str,
 ) -> Result<(Catalog, Vec<Finding>), FeederError> {
-    if behind_pooler(&config.catalog.endpoint).await {
+    if behind_pooler(&config.catalog.endpoint).await? {
         return Err(FeederError::permanent(
             FeederErrorKind::Catalog,
             "a transaction pooler is in front of the catalog",
@@ -316,7 +318,7 @@ async fn catalog_encoding(
     let encoding: String = ducklake_catalog::sqlx::query_scalar(
         "select pg_catalog.current_setting('server_encoding')",
     )
-    .fetch_one(catalog.pool())
+    .fetch_one(&mut *catalog.acquire().await.map_err(from_catalog)?)
     .await
     .map_err(|error| {
         FeederError::transient(
@@ -339,8 +341,9 @@ async fn catalog_encoding(
     }))
 }
 
-/// Whether sessions share server processes. A server that cannot be asked is judged by its own client, right after.
-async fn behind_pooler(endpoint: &Endpoint) -> bool {
+/// Whether sessions share server processes. What is wrong for good with the endpoint is said here, in the same words as of
+/// a source; what may pass is judged by the catalog's own client, right after.
+async fn behind_pooler(endpoint: &Endpoint) -> Result<bool, FeederError> {
     let route = async {
         let mut first = Connection::connect(endpoint, SessionKind::Sql).await?;
         let mut second = Connection::connect(endpoint, SessionKind::Sql).await?;
@@ -350,18 +353,30 @@ async fn behind_pooler(endpoint: &Endpoint) -> bool {
         Ok::<_, SourceError>(route)
     };
     match route.await {
-        Ok(route) => route == Route::TransactionPooler,
+        Ok(route) => Ok(route == Route::TransactionPooler),
+        Err(error) if !error.is_transient() && is_about_the_way(&error) => {
+            Err(from_server(FeederErrorKind::Catalog, error))
+        }
         Err(error) => {
             tracing::debug!(error = %error, "the way to the catalog could not be looked at");
-            false
+            Ok(false)
         }
     }
 }
 
+fn is_about_the_way(error: &SourceError) -> bool {
+    use SourceErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::Config | Kind::Connect | Kind::Tls | Kind::Auth | Kind::DatabaseMissing
+    )
+}
+
 /// A pool of connections to the catalog.
 pub(crate) async fn connect_catalog(config: &CatalogConfig) -> Result<Catalog, FeederError> {
-    let connect = endpoint::catalog_options(&config.endpoint).await?;
+    let (connect, provider) = endpoint::catalog_options(&config.endpoint).await?;
     let mut options = CatalogOptions::new(connect);
+    options.provider = provider;
     options.metadata_schema.clone_from(&config.metadata_schema);
     // The committer, the copies' declarations, the watch and the lock each need one.
     options.max_connections = 8;

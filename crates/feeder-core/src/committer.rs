@@ -487,6 +487,10 @@ impl Committer {
         error: FeederError,
         reports: &mpsc::Sender<Report>,
     ) -> Result<(), FeederError> {
+        let error = match error.kind() {
+            FeederErrorKind::Catalog => error.about(self.catalog.label()),
+            _ => error,
+        };
         let text = format!("{what}: {}", error.explained());
         self.meters.retry(what);
         tracing::warn!(

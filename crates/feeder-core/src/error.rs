@@ -72,6 +72,15 @@ impl FeederError {
         self
     }
 
+    /// Names what the error is about, unless its message does already.
+    #[must_use]
+    pub(crate) fn about(mut self, object: &str) -> Self {
+        if !self.message.contains(object) {
+            self.message = format!("{object}: {}", self.message);
+        }
+        self
+    }
+
     /// Where the error belongs.
     pub fn kind(&self) -> FeederErrorKind {
         self.kind
@@ -84,9 +93,10 @@ impl FeederError {
 
     /// The message with its cause, on one line: for status and log.
     pub fn explained(&self) -> String {
-        match &self.source {
-            Some(source) => format!("{}: {source}", self.message),
-            None => self.message.clone(),
+        match self.source.as_ref().map(ToString::to_string) {
+            // Some messages repeat their cause.
+            Some(cause) if !self.message.contains(&cause) => format!("{}: {cause}", self.message),
+            _ => self.message.clone(),
         }
     }
 
@@ -146,18 +156,27 @@ pub(crate) fn control_error(error: &ducklake_catalog::CatalogError) -> Option<&C
 
 /// The source's error, in the feeder's terms.
 pub(crate) fn from_source(error: cdc_source::SourceError) -> FeederError {
+    from_server(FeederErrorKind::Source, error)
+}
+
+/// What the source's client says of the server that is meant by `kind`.
+pub(crate) fn from_server(kind: FeederErrorKind, error: cdc_source::SourceError) -> FeederError {
     let transient = error.is_transient();
     let remedy = error.remedy();
-    mapped(FeederErrorKind::Source, transient, remedy, error)
+    mapped(kind, transient, remedy, error)
 }
 
 /// An error and what is below it, in words.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let said = error.to_string();
+        // Some errors repeat their cause.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
         cause = error.source();
     }
     text

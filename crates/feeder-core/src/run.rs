@@ -47,12 +47,15 @@ mod copies;
 mod ending;
 mod events;
 mod freshness;
+mod insistence;
 mod progress;
 mod silence;
 mod truncations;
 
 use copies::{FinishedCopy, PATIENCE};
+use ending::shutdown_timeout;
 use freshness::Freshness;
+use insistence::Insistence;
 use silence::Silence;
 use truncations::Truncations;
 
@@ -94,6 +97,7 @@ pub(crate) struct Engine<'a> {
     status_due: Instant,
     status_interval: Duration,
     silence: Silence,
+    insistence: Insistence,
     asked_at: Option<Instant>,
     acknowledged: Lsn,
     published_at: Option<Instant>,
@@ -221,6 +225,7 @@ impl<'a> Engine<'a> {
             status_due: now,
             status_interval: Duration::ZERO,
             silence: Silence::new(Duration::MAX, now),
+            insistence: Insistence::default(),
             asked_at: None,
             acknowledged: prepared.checkpoint,
             published_at: None,
@@ -286,6 +291,7 @@ impl<'a> Engine<'a> {
                     self.server_wal_end = opened.wal_end;
                     self.status_interval = opened.pace.status_interval;
                     self.silence = Silence::new(opened.pace.patience, Instant::now());
+                    self.insistence = Insistence::default();
                     match self.session(opened.stream, target, stop).await? {
                         SessionEnd::Done(end) => return Ok(end),
                         SessionEnd::Source(error) => error,
@@ -389,6 +395,9 @@ impl<'a> Engine<'a> {
             }
             if self.silence.is_over(now, self.deaf()) {
                 return Ok(SessionEnd::Source(silence::error()));
+            }
+            if self.insistence.is_over() {
+                return Ok(SessionEnd::Source(insistence::error()));
             }
             self.settle_doubts(now)?;
             self.act(now)?;
@@ -521,7 +530,10 @@ impl<'a> Engine<'a> {
                 self.server_wal_end = self.server_wal_end.max(keepalive.wal_end);
                 self.intake.coordinator.keepalive(keepalive.wal_end);
                 if keepalive.reply_requested {
-                    self.status_due = now;
+                    let checkpoint = self.intake.coordinator.checkpoint();
+                    self.status_due = self.insistence.asked(checkpoint, now);
+                    // Somebody waits for it to be confirmed.
+                    self.intake.coordinator.want(keepalive.wal_end);
                 }
                 Ok(())
             }
@@ -580,13 +592,6 @@ async fn at(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-fn shutdown_timeout() -> FeederError {
-    FeederError::transient(
-        FeederErrorKind::Catalog,
-        "limits.shutdown_timeout is over and the last commit is not done; nothing is lost, its changes are still at the source",
-    )
 }
 
 fn committer_gone() -> FeederError {

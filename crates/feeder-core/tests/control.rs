@@ -132,7 +132,7 @@ async fn a_role_without_create_runs_on_tables_that_somebody_else_made() {
         .advance_checkpoint(&fence, Lsn::new(100), Lsn::new(200), &[])
         .await
         .unwrap();
-    plain.pool().close().await;
+    plain.close().await;
     db.execute(&format!("drop owned by {role}; drop role {role}"))
         .await;
     db.drop().await;
@@ -291,7 +291,7 @@ async fn a_process_that_hangs_keeps_nothing_from_the_next() {
     .await
     .unwrap();
     let (stuck, _) = db.connect_feeder("shop").await;
-    let mut stuck = stuck.pool().begin().await.unwrap();
+    let mut stuck = stuck.begin().await.unwrap();
     execute(
         &mut stuck,
         "update duckfeeder.feeders set checkpoint = '0/FFFF' where name = 'shop'",

@@ -1,6 +1,7 @@
 //! From an endpoint to a session that can take commands.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
@@ -36,22 +37,38 @@ const PIN_SESSION: &str = "select s.name, pg_catalog.set_config(s.name, v.value,
 /// Those of [`PIN_SESSION`] that every supported server has.
 const PINNED_EVERYWHERE: usize = 9;
 
+/// The waits after which a password that was refused is fetched anew: whoever changes it at the server and where it
+/// is kept does one before the other.
+const REFUSED_WAITS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+];
+
 pub(super) async fn connect(
     endpoint: &Endpoint,
     kind: SessionKind,
 ) -> Result<Connection, SourceError> {
     let mut last = None;
     for host in &endpoint.hosts {
-        let attempt = tokio::time::timeout(endpoint.connect_timeout, open(endpoint, host, kind));
-        let error = match attempt.await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => error,
-            Err(_) => SourceError::new(
-                SourceErrorKind::Timeout,
-                format!("no session within {} s", endpoint.connect_timeout.as_secs()),
-            ),
+        let mut waits = REFUSED_WAITS.into_iter();
+        let error = loop {
+            let attempt =
+                tokio::time::timeout(endpoint.connect_timeout, open(endpoint, host, kind));
+            let error = match attempt.await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => error,
+                Err(_) => SourceError::new(
+                    SourceErrorKind::Timeout,
+                    format!("no session within {} s", endpoint.connect_timeout.as_secs()),
+                ),
+            };
+            let refused = error.sqlstate() == Some("28P01") && endpoint.password.may_change();
+            match waits.next() {
+                Some(wait) if refused => tokio::time::sleep(wait).await,
+                _ => break error.about(endpoint.describe(host)),
+            }
         };
-        let error = error.about(endpoint.describe(host));
         if error.kind() == SourceErrorKind::Auth {
             return Err(error);
         }
@@ -222,9 +239,12 @@ impl Connection {
 /// Says more about the refusals that users meet.
 fn explain_refusal(error: SourceError) -> SourceError {
     match error.sqlstate() {
-        Some("28P01") => error.with_remedy("check user and password"),
+        Some("28P01") => {
+            error.with_remedy("check the user, and the password or where it comes from")
+        }
         Some("28000") => error.with_remedy(
-            "check the user, its REPLICATION attribute, and pg_hba.conf for this host and TLS",
+            "check the user, its REPLICATION attribute, its client certificate (tls_cert_file, tls_key_file), and \
+             the server's pg_hba.conf for this host and TLS",
         ),
         // What poolers say to parameters they do not know, such as `replication`.
         Some("08P01") => error.with_kind(SourceErrorKind::Unsupported, true).with_remedy(

@@ -182,9 +182,9 @@ keys! {
     CATALOG_PASSWORD: String = "catalog.password", "text", Derived("the URL's, else ~/.pgpass"), Secret, parse::text,
         "The password; better kept in a file or in the environment";
     CATALOG_PASSWORD_FILE: PathBuf = "catalog.password_file", "path", Absent, Open, parse::path,
-        "A file with the password, read at each start of a run";
+        "A file with the password, read for every connection";
     CATALOG_PASSWORD_COMMAND: String = "catalog.password_command", "text", Absent, Secret, parse::text,
-        "A shell command that prints the password, run at each start of a run";
+        "A shell command that prints the password, run for every connection: for tokens that expire";
     CATALOG_METADATA_SCHEMA: String = "catalog.metadata_schema", "text", Value("public"), Open, parse::text,
         "Schema of the `ducklake_*` tables";
     CATALOG_MIGRATE: bool = "catalog.migrate", "boolean", Value("true"), Open, parse::boolean,

@@ -20,6 +20,9 @@ impl Catalog {
     }
 
     async fn read_lock_holder(&self) -> Result<Option<String>, sqlx::Error> {
+        let Ok(mut connection) = self.acquire().await else {
+            return Ok(None);
+        };
         let rows = sqlx::query(
             "select l.pid, coalesce(a.application_name, ''), coalesce(a.state, 'unknown'), \
                     coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::bigint \
@@ -29,7 +32,7 @@ impl Catalog {
                 and l.granted and l.mode <> 'AccessShareLock' and l.pid <> pg_backend_pid() \
               order by l.pid limit 3",
         )
-        .fetch_all(self.pool())
+        .fetch_all(&mut *connection)
         .await?;
         let mut sessions = Vec::new();
         for row in rows {

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use cdc_source::publication::{self, PublicationDifference};
 use cdc_source::{Connection, Publication, ServerFacts, quote_ident};
 use ducklake_catalog::Catalog;
-use ducklake_catalog::sqlx::{self, Row as _};
+use ducklake_catalog::sqlx::{self, PgConnection, Row as _};
 
 use super::{Finding, Severity};
 use crate::config::FeederConfig;
 use crate::control::migrations;
-use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::error::{FeederError, FeederErrorKind, from_catalog, from_source};
 use crate::plan::TablePlan;
 use crate::publish;
 use crate::select::CONTROL_SCHEMA;
@@ -125,11 +125,12 @@ pub(super) async fn catalog(
         )
         .with_source(error)
     };
+    let mut connection = catalog.acquire().await.map_err(from_catalog)?;
     let facts = sqlx::query(
         "select current_user::text as role, current_database()::text as database,
              has_database_privilege(current_database(), 'create') as may_create",
     )
-    .fetch_one(catalog.pool())
+    .fetch_one(&mut *connection)
     .await
     .map_err(failed)?;
     let role: String = facts.try_get("role").map_err(failed)?;
@@ -148,7 +149,7 @@ pub(super) async fn catalog(
     let mut findings = Vec::new();
 
     let schema = catalog.metadata_schema();
-    let lake = tables(catalog, schema, "ducklake\\_%")
+    let lake = tables(&mut connection, schema, "ducklake\\_%")
         .await
         .map_err(failed)?;
     if !lake.found {
@@ -182,7 +183,7 @@ pub(super) async fn catalog(
         ));
     }
 
-    let control = tables(catalog, CONTROL_SCHEMA, "%").await.map_err(failed)?;
+    let control = tables(&mut connection, CONTROL_SCHEMA, "%").await.map_err(failed)?;
     if control.found && (!control.usage || !control.lacking.is_empty()) {
         findings.push(finding(
             format!("role {role} may not read and write the control tables"),
@@ -254,7 +255,11 @@ struct Tables {
     lacking: Vec<String>,
 }
 
-async fn tables(catalog: &Catalog, schema: &str, like: &str) -> Result<Tables, sqlx::Error> {
+async fn tables(
+    connection: &mut PgConnection,
+    schema: &str,
+    like: &str,
+) -> Result<Tables, sqlx::Error> {
     let row = sqlx::query(
         "select n.oid is not null as schema,
              coalesce(has_schema_privilege(n.oid, 'usage'), false) as usage,
@@ -270,7 +275,7 @@ async fn tables(catalog: &Catalog, schema: &str, like: &str) -> Result<Tables, s
     )
     .bind(schema)
     .bind(like)
-    .fetch_one(catalog.pool())
+    .fetch_one(connection)
     .await?;
     Ok(Tables {
         schema: row.try_get("schema")?,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ducklake_catalog::Catalog;
 use ducklake_catalog::sqlx::{
-    self, Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow,
+    self, Connection as _, PgConnection, Postgres, Row as _, pool::PoolConnection, postgres::PgRow,
 };
 
 use super::ControlError;
@@ -29,7 +29,7 @@ pub struct DeclaredFile {
 /// that dies between claim and deletion loses track of nothing. No feeder's row is locked, and nobody is fenced off.
 #[derive(Clone, Debug)]
 pub struct DeclaredFiles {
-    pool: PgPool,
+    catalog: Catalog,
     lake: String,
 }
 
@@ -64,9 +64,13 @@ impl DeclaredFiles {
     /// Those of the lake of `catalog`. Does not connect.
     pub fn new(catalog: &Catalog) -> Self {
         Self {
-            pool: catalog.pool().clone(),
+            catalog: catalog.clone(),
             lake: catalog.metadata_schema().to_owned(),
         }
+    }
+
+    async fn connection(&self) -> Result<PoolConnection<Postgres>, ControlError> {
+        Ok(self.catalog.acquire().await?)
     }
 
     /// Takes the lake's janitor lock; `None` when another janitor has it.
@@ -75,7 +79,7 @@ impl DeclaredFiles {
     /// Errors of the database.
     pub async fn lock(&self) -> Result<Option<JanitorLock>, FeederError> {
         let failed = ControlError::database("taking the janitor's lock");
-        let mut connection = self.pool.acquire().await.map_err(&failed)?.detach();
+        let mut connection = self.connection().await?.detach();
         // With a blank no feeder's lock can have this key.
         let locked: bool = sqlx::query_scalar(
             "select pg_try_advisory_lock(hashtextextended('duckfeeder janitor:' || $1, 0))",
@@ -95,7 +99,7 @@ impl DeclaredFiles {
         let seconds: f64 = sqlx::query_scalar(
             "select extract(epoch from min(applied_at))::float8 from duckfeeder.migrations",
         )
-        .fetch_one(&self.pool)
+        .fetch_one(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database(
             "reading the age of the control tables",
@@ -158,7 +162,7 @@ impl DeclaredFiles {
         .bind(after)
         .bind(i64::from(limit))
         .bind(claim)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.connection().await?)
         .await
         .map_err(&failed)?;
         let decode = |row: &PgRow| -> Result<DeclaredFile, sqlx::Error> {
@@ -181,7 +185,7 @@ impl DeclaredFiles {
              join unnest($1::text[]) as wanted (path) on wanted.path = p.path",
         )
         .bind(paths)
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database("reading the declared files"))?;
         Ok(found.into_iter().collect())
@@ -197,7 +201,7 @@ impl DeclaredFiles {
         )
         .bind(self.owner())
         .bind(paths)
-        .execute(&self.pool)
+        .execute(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database("releasing claimed files"))?;
         Ok(())

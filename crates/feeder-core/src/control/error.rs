@@ -1,10 +1,13 @@
 //! What can go wrong at the control tables, and the one place that judges errors of their database.
 
-use ducklake_catalog::sqlx;
+use std::borrow::Cow;
+
+use ducklake_catalog::{CatalogError, sqlx};
 use pgoutput::Lsn;
 
 use super::Generation;
 use crate::config::FeederName;
+use crate::error::{chain, from_catalog};
 use crate::{FeederError, FeederErrorKind};
 
 /// An error of the control tables.
@@ -154,7 +157,10 @@ pub enum ControlError {
         /// The column.
         column: &'static str,
     },
-    /// The database refused or could not be reached.
+    /// There is no connection to be had.
+    #[error(transparent)]
+    Connection(#[from] CatalogError),
+    /// The database refused, or the connection broke.
     #[error("{action}")]
     Database {
         /// What was being done.
@@ -171,8 +177,9 @@ impl ControlError {
         move |source| Self::Database { action, source }
     }
 
-    fn remedy(&self) -> Option<&'static str> {
-        match self {
+    fn remedy(&self) -> Option<Cow<'static, str>> {
+        let remedy = match self {
+            Self::Connection(error) => return error.remedy().map(Cow::Owned),
             Self::Fenced { .. } | Self::LeaseTaken { .. } => {
                 Some("let the other process run, or stop it first")
             }
@@ -191,7 +198,8 @@ impl ControlError {
             Self::NotMigrated { .. } => Some(MIGRATE),
             Self::Database { source, .. } => judge(source).1,
             _ => None,
-        }
+        };
+        remedy.map(Cow::Borrowed)
     }
 
     fn kind(&self) -> FeederErrorKind {
@@ -211,6 +219,7 @@ impl ControlError {
         match self {
             // Going back to the checkpoint in the row cures both.
             Self::CheckpointMoved { .. } | Self::FilesClaimed { .. } => true,
+            Self::Connection(error) => error.is_transient(),
             Self::Database { source, .. } => judge(source).0 == Verdict::Transient,
             _ => false,
         }
@@ -221,6 +230,7 @@ impl From<ControlError> for FeederError {
     fn from(error: ControlError) -> Self {
         let feeder_error = Self::from(&error);
         match error {
+            ControlError::Connection(error) => from_catalog(error),
             ControlError::Database { source, .. } => feeder_error.with_source(source),
             _ => feeder_error,
         }
@@ -242,6 +252,10 @@ impl From<&ControlError> for FeederError {
             None => feeder_error,
         };
         match error {
+            ControlError::Connection(error) => match std::error::Error::source(error) {
+                Some(source) => feeder_error.with_source(chain(source)),
+                None => feeder_error,
+            },
             ControlError::Database { source, .. } => feeder_error.with_source(source.to_string()),
             _ => feeder_error,
         }
@@ -265,14 +279,6 @@ fn judge(error: &sqlx::Error) -> (Verdict, Option<&'static str>) {
         | sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)
         | sqlx::Error::Encode(_) => (Verdict::Permanent, None),
-        // The pool also waits while the server has no connection left for us.
-        sqlx::Error::PoolTimedOut => (
-            Verdict::Transient,
-            Some(
-                "see whether the catalog server answers, and whether max_connections or a connection \
-                 limit of the role or the database is reached",
-            ),
-        ),
         _ => (Verdict::Transient, None),
     }
 }
@@ -291,15 +297,10 @@ fn judge_sqlstate(code: Option<&str>) -> (Verdict, Option<&'static str>) {
                  delete on its tables",
             ),
         ),
-        // invalid_catalog_name
-        ("3D000", _) => (
-            Verdict::Permanent,
-            Some("create the catalog database, or correct `catalog.url`"),
-        ),
-        // invalid authorization specification
-        (_, "28") => (
-            Verdict::Permanent,
-            Some("correct user or password of `catalog.url`"),
+        // disk_full
+        ("53100", _) => (
+            Verdict::Transient,
+            Some("make room on the disk of the catalog server"),
         ),
         // lock_not_available
         ("55P03", _) => (
@@ -324,17 +325,14 @@ mod tests {
     #[test]
     fn transient_unless_proven_permanent() {
         for code in [
-            "08006", "40001", "40P01", "53300", "55P03", "57P01", "57P03", "25006", "",
+            "08006", "40001", "40P01", "53100", "53300", "55P03", "57P01", "57P03", "25006", "",
         ] {
             assert_eq!(judge_sqlstate(Some(code)).0, Verdict::Transient, "{code}");
         }
-        for code in [
-            "42501", "42P01", "42703", "3F000", "3D000", "28P01", "28000", "23514",
-        ] {
+        for code in ["42501", "42P01", "42703", "3F000", "23514"] {
             assert_eq!(judge_sqlstate(Some(code)).0, Verdict::Permanent, "{code}");
         }
         assert_eq!(judge_sqlstate(None).0, Verdict::Transient);
-        assert_eq!(judge(&sqlx::Error::PoolTimedOut).0, Verdict::Transient);
     }
 
     #[test]

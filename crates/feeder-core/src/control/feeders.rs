@@ -100,7 +100,7 @@ impl Control {
              from duckfeeder.feeders where name = $1",
         )
         .bind(self.feeder.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *self.connection().await?)
         .await
         .map_err(&failed)?;
         let Some(row) = row else { return Ok(None) };
@@ -143,7 +143,7 @@ impl Control {
         .bind(&new.slot)
         .bind(&new.publication)
         .bind(new.checkpoint.to_string())
-        .execute(&self.pool)
+        .execute(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database("registering the feeder"))?;
         if inserted.rows_affected() == 0 {

@@ -66,7 +66,7 @@ impl Control {
         owner: &str,
     ) -> Result<Option<i64>, FeederError> {
         let failed = ControlError::database("raising the feeder's generation");
-        let mut connection = self.pool.acquire().await.map_err(&failed)?;
+        let mut connection = self.connection().await?;
         let pid: i32 = sqlx::query_scalar("select pg_backend_pid()")
             .fetch_one(&mut *connection)
             .await
@@ -101,7 +101,7 @@ impl Control {
                and application_name = current_setting('application_name')",
         )
         .bind(pid)
-        .execute(&self.pool)
+        .execute(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database(
             "ending the sessions of a process that hangs",
@@ -160,7 +160,7 @@ impl Control {
         fence: &Fence,
     ) -> Result<(Transaction<'static, Postgres>, LockedFeeder), ControlError> {
         let failed = ControlError::database("beginning a transaction on the control tables");
-        let mut tx = self.pool.begin().await.map_err(&failed)?;
+        let mut tx = self.catalog.begin().await.map_err(ControlError::from)?;
         // Long enough for any commit, short enough to tell somebody what blocks it.
         sqlx::query("set local lock_timeout = '30s'")
             .execute(&mut *tx)

@@ -27,7 +27,7 @@ impl Control {
              where feeder = $1 order by created_at, path",
         )
         .bind(self.feeder().as_str())
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database("reading the declared files"))?;
         Ok(rows.iter().map(decode).collect::<Result<_, _>>()?)

@@ -9,7 +9,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use ducklake_catalog::sqlx::{self, PgConnection, PgPool, Row as _};
+use ducklake_catalog::Catalog;
+use ducklake_catalog::sqlx::{self, PgConnection, Row as _};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -127,7 +128,7 @@ impl Drop for Lease {
 
 /// A process that wants the lease.
 pub struct Claimant {
-    pool: PgPool,
+    catalog: Catalog,
     feeder: FeederName,
     owner: String,
     session: Option<PgConnection>,
@@ -166,7 +167,7 @@ impl Control {
     /// Somebody who wants to feed. `owner` tells an operator who this is, say `host:pid`. Does not connect.
     pub fn claimant(&self, owner: &str) -> Claimant {
         Claimant {
-            pool: self.pool.clone(),
+            catalog: self.catalog.clone(),
             feeder: self.feeder.clone(),
             owner: owner.to_owned(),
             session: None,
@@ -197,7 +198,7 @@ impl Claimant {
             }
             Looked::Taken { holder, seized } => {
                 let keeper = Keeper {
-                    pool: self.pool.clone(),
+                    catalog: self.catalog.clone(),
                     feeder: self.feeder.clone(),
                     holder,
                 };
@@ -234,7 +235,7 @@ impl Claimant {
     }
 
     async fn connect(&mut self) -> Result<PgConnection, FeederError> {
-        let session = connect(&self.pool).await?;
+        let session = connect(&self.catalog).await?;
         if self.seen.is_some() {
             // Our own session broke. The catalog may have been away, and the holder, if it lives, needs a moment to take
             // the lock again and to renew.
@@ -283,7 +284,7 @@ struct Session {
 
 /// Renews one lease.
 struct Keeper {
-    pool: PgPool,
+    catalog: Catalog,
     feeder: FeederName,
     holder: Uuid,
 }
@@ -327,7 +328,7 @@ impl Keeper {
         let mut current = match session.take() {
             Some(current) => current,
             None => Session {
-                session: connect(&self.pool).await?,
+                session: connect(&self.catalog).await?,
                 locked: false,
             },
         };
@@ -381,11 +382,8 @@ impl Keeper {
 }
 
 /// A session of its own, out of the pool for good: the lock must live as long as the lease does.
-async fn connect(pool: &PgPool) -> Result<PgConnection, FeederError> {
-    let connection = pool
-        .acquire()
-        .await
-        .map_err(ControlError::database("connecting to the catalog"))?;
+async fn connect(catalog: &Catalog) -> Result<PgConnection, FeederError> {
+    let connection = catalog.acquire().await.map_err(ControlError::from)?;
     Ok(connection.detach())
 }
 

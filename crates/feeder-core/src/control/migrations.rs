@@ -4,7 +4,7 @@
 //! to own the schema.
 
 use ducklake_catalog::Catalog;
-use ducklake_catalog::sqlx::{self, Executor as _, PgConnection, PgPool, Row as _};
+use ducklake_catalog::sqlx::{self, Executor as _, PgConnection, Row as _};
 
 use super::ControlError;
 use crate::FeederError;
@@ -54,11 +54,10 @@ pub const LATEST: i32 = 5;
 /// Kind [`Catalog`](crate::FeederErrorKind::Catalog) when a newer release migrated the database, or errors
 /// of the database.
 pub async fn up(catalog: &Catalog) -> Result<(), FeederError> {
-    let pool = catalog.pool();
     for migration in MIGRATIONS {
         // Looked at without the lock first: a role that may not create anything gets by.
-        if current(pool).await? < Some(migration.version) {
-            apply(pool, migration).await?;
+        if current(catalog).await? < Some(migration.version) {
+            apply(catalog, migration).await?;
         }
     }
     Ok(())
@@ -70,7 +69,7 @@ pub async fn up(catalog: &Catalog) -> Result<(), FeederError> {
 /// Kind [`Catalog`](crate::FeederErrorKind::Catalog) when a newer release migrated the database, or errors
 /// of the database.
 pub async fn version(catalog: &Catalog) -> Result<Option<i32>, FeederError> {
-    Ok(current(catalog.pool()).await?)
+    Ok(current(catalog).await?)
 }
 
 /// Checks that the control tables are those of this release.
@@ -79,7 +78,7 @@ pub async fn version(catalog: &Catalog) -> Result<Option<i32>, FeederError> {
 /// Kind [`Catalog`](crate::FeederErrorKind::Catalog) when they are older, newer or absent, or errors of
 /// the database.
 pub async fn require(catalog: &Catalog) -> Result<(), FeederError> {
-    match current(catalog.pool()).await? {
+    match current(catalog).await? {
         Some(LATEST) => Ok(()),
         found => Err(ControlError::NotMigrated {
             found,
@@ -95,7 +94,7 @@ pub async fn require(catalog: &Catalog) -> Result<(), FeederError> {
 /// Kind [`Fenced`](crate::FeederErrorKind::Fenced) while any feeder runs, or errors of the database.
 pub async fn down(catalog: &Catalog) -> Result<(), FeederError> {
     let failed = ControlError::database("dropping the control tables");
-    let mut tx = catalog.pool().begin().await.map_err(&failed)?;
+    let mut tx = catalog.begin().await.map_err(ControlError::from)?;
     lock(&mut tx).await?;
     if read_version(&mut tx).await?.is_some() {
         // Holds every feeder's lock to the end of this transaction, so that none can start.
@@ -159,9 +158,9 @@ const CREATE_VERSIONS: &str = "create table if not exists duckfeeder.migrations 
     applied_at timestamptz not null default clock_timestamp()
 )";
 
-async fn apply(pool: &PgPool, migration: &Migration) -> Result<(), ControlError> {
+async fn apply(catalog: &Catalog, migration: &Migration) -> Result<(), ControlError> {
     let failed = ControlError::database("migrating the control tables");
-    let mut tx = pool.begin().await.map_err(&failed)?;
+    let mut tx = catalog.begin().await?;
     lock(&mut tx).await?;
     // Another process may have done it while this one waited.
     if read_version(&mut tx).await? >= Some(migration.version) {
@@ -203,11 +202,8 @@ async fn lock(tx: &mut PgConnection) -> Result<(), ControlError> {
     Ok(())
 }
 
-async fn current(pool: &PgPool) -> Result<Option<i32>, ControlError> {
-    let mut connection = pool
-        .acquire()
-        .await
-        .map_err(ControlError::database("connecting to the catalog"))?;
+async fn current(catalog: &Catalog) -> Result<Option<i32>, ControlError> {
+    let mut connection = catalog.acquire().await?;
     read_version(&mut connection).await
 }
 

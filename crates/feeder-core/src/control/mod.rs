@@ -42,7 +42,7 @@ pub use transition::{TableChange, TableTransition};
 use std::time::Duration;
 
 use ducklake_catalog::Catalog;
-use ducklake_catalog::sqlx::PgPool;
+use ducklake_catalog::sqlx::{Postgres, pool::PoolConnection};
 use pgoutput::Lsn;
 
 use crate::config::FeederName;
@@ -51,7 +51,7 @@ use crate::error::{FeederError, FeederErrorKind};
 /// The control tables as one feeder sees them.
 #[derive(Clone, Debug)]
 pub struct Control {
-    pool: PgPool,
+    catalog: Catalog,
     lake: String,
     feeder: FeederName,
 }
@@ -60,10 +60,14 @@ impl Control {
     /// The rows of `feeder` in the database of `catalog`. Does not connect.
     pub fn new(catalog: &Catalog, feeder: FeederName) -> Self {
         Self {
-            pool: catalog.pool().clone(),
+            catalog: catalog.clone(),
             lake: catalog.metadata_schema().to_owned(),
             feeder,
         }
+    }
+
+    async fn connection(&self) -> Result<PoolConnection<Postgres>, ControlError> {
+        Ok(self.catalog.acquire().await?)
     }
 
     /// The lake that the feeder feeds: its metadata schema.

@@ -104,7 +104,7 @@ impl Control {
              order by source_schema, source_table, source_oid",
         )
         .bind(self.feeder().as_str())
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database("reading the tables"))?;
         Ok(rows.iter().map(decode).collect::<Result<_, _>>()?)
@@ -123,7 +123,7 @@ impl Control {
         .bind(self.feeder().as_str())
         .bind(schema)
         .bind(table)
-        .execute(&self.pool)
+        .execute(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database("requesting a resync"))?;
         if updated.rows_affected() == 0 {
@@ -147,7 +147,7 @@ impl Control {
              where f.name = $1 and not f.torn_down",
         )
         .bind(self.feeder().as_str())
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database("reading the registered tables"))?;
         Ok(oids.into_iter().map(decode_oid).collect::<Result<_, _>>()?)
@@ -165,7 +165,7 @@ impl Control {
              from duckfeeder.feeders f where f.name = $1",
         )
         .bind(self.feeder().as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *self.connection().await?)
         .await
         .map_err(&failed)?;
         let Some(row) = row else {
@@ -192,7 +192,7 @@ impl Control {
         )
         .bind(self.feeder().as_str())
         .bind(position.to_string())
-        .execute(&self.pool)
+        .execute(&mut *self.connection().await?)
         .await
         .map_err(ControlError::database("asking for a position"))?;
         Ok(())

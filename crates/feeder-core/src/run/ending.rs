@@ -4,7 +4,7 @@ use pgoutput::Lsn;
 
 use super::Engine;
 use crate::epoch::Report;
-use crate::error::FeederError;
+use crate::error::{FeederError, FeederErrorKind};
 use crate::feeder::Outcome;
 use crate::status::{Phase, TableState};
 
@@ -46,4 +46,12 @@ impl Engine<'_> {
         }
         error
     }
+}
+
+/// What a stop ends with that takes too long.
+pub(super) fn shutdown_timeout() -> FeederError {
+    FeederError::transient(
+        FeederErrorKind::Catalog,
+        "limits.shutdown_timeout is over and the last commit is not done; nothing is lost, its changes are still at the source",
+    )
 }
