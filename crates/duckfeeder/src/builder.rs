@@ -13,6 +13,7 @@ use crate::config::{
 use crate::config::{Endpoint, PasswordProvider, PasswordSource, PublicationName, SlotName};
 use secrecy::SecretString;
 
+use crate::append::{self, AppendOptions, AppendTable, Overflow};
 use crate::{Error, Feeder, Store, Table};
 
 /// Describes a [`Feeder`]. What is not said has the default of the binary's configuration.
@@ -39,9 +40,12 @@ pub struct Builder {
     limits: Limits,
     maintenance: MaintenanceConfig,
     disabled: bool,
+    appends: Vec<AppendTable>,
+    append_memory: Option<u64>,
+    append_overflow: Overflow,
 }
 
-enum Database {
+pub(crate) enum Database {
     Url(String),
     Endpoint(Box<Endpoint>),
 }
@@ -244,6 +248,24 @@ impl Builder {
         self
     }
 
+    /// Declares a table of the feeder's append stream, see [`Handle::append_stream`](crate::Handle::append_stream).
+    pub fn append_table(mut self, table: AppendTable) -> Self {
+        self.appends.push(table);
+        self
+    }
+
+    /// Bytes of appended rows that may wait for their commit, beside [`memory`](Self::memory); 64 MiB unless given.
+    pub fn append_memory(mut self, bytes: u64) -> Self {
+        self.append_memory = Some(bytes);
+        self
+    }
+
+    /// What happens to an appended row that finds them used up.
+    pub fn append_overflow(mut self, overflow: Overflow) -> Self {
+        self.append_overflow = overflow;
+        self
+    }
+
     /// False builds a feeder that does nothing: its handle is ready at once, and waits.
     pub fn enabled(mut self, enabled: bool) -> Self {
         self.disabled = !enabled;
@@ -259,12 +281,21 @@ impl Builder {
     pub fn build(self) -> Result<Feeder, Error> {
         let store = self.storage.clone();
         let disabled = self.disabled;
+        let tables = self.appends.clone();
+        let mut appends = AppendOptions {
+            flush: self.flush,
+            overflow: self.append_overflow,
+            disabled,
+            ..AppendOptions::default()
+        };
+        appends.memory = self.append_memory.unwrap_or(appends.memory);
         let config = self.config()?;
+        append::check_options(&appends)?;
         let store = store.ok_or_else(|| missing("storage", "call storage(\"file:///...\")"))?;
         if disabled {
             return Ok(Feeder::disabled(&config.name));
         }
-        Ok(Feeder::from_config(config, store.open()?))
+        Feeder::from_config(config, store.open()?).with_appends(appends, tables)
     }
 
     fn config(self) -> Result<FeederConfig, Error> {
@@ -327,11 +358,11 @@ impl Builder {
     }
 }
 
-fn missing(what: &str, remedy: &str) -> Error {
+pub(crate) fn missing(what: &str, remedy: &str) -> Error {
     Error::config(format!("{what} is missing"), remedy)
 }
 
-fn endpoint(what: &str, database: Database) -> Result<Endpoint, Error> {
+pub(crate) fn endpoint(what: &str, database: Database) -> Result<Endpoint, Error> {
     match database {
         Database::Endpoint(endpoint) => Ok(*endpoint),
         Database::Url(url) => Endpoint::parse(&url).map_err(|error| {
@@ -372,7 +403,7 @@ fn check_limits(flush: &FlushConfig, limits: &Limits) -> Result<(), Error> {
     }
 }
 
-fn check_maintenance(maintenance: &MaintenanceConfig) -> Result<(), Error> {
+pub(crate) fn check_maintenance(maintenance: &MaintenanceConfig) -> Result<(), Error> {
     if maintenance
         .interval
         .is_some_and(|interval| interval.is_zero())
@@ -391,7 +422,7 @@ fn check_maintenance(maintenance: &MaintenanceConfig) -> Result<(), Error> {
     Ok(())
 }
 
-fn provided<F, P, E>(provider: F) -> PasswordSource
+pub(crate) fn provided<F, P, E>(provider: F) -> PasswordSource
 where
     F: Fn() -> P + Send + Sync + 'static,
     P: Future<Output = Result<String, E>> + Send + 'static,

@@ -40,6 +40,12 @@ impl From<FeederError> for Error {
     }
 }
 
+impl From<Arc<FeederError>> for Error {
+    fn from(error: Arc<FeederError>) -> Self {
+        Self(error)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)

@@ -9,6 +9,7 @@ use storage::Storage;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::append::{AppendOptions, AppendStream, AppendTable};
 use crate::{Builder, Error, Handle};
 
 /// A feeder that has not been started. Starting is [`spawn`](Self::spawn), [`run`](Self::run) or
@@ -17,6 +18,7 @@ pub struct Feeder {
     /// `None` when it is disabled.
     core: Option<feeder_core::Feeder>,
     status: watch::Receiver<FeederStatus>,
+    appends: AppendStream,
 }
 
 impl Feeder {
@@ -30,15 +32,45 @@ impl Feeder {
         let core = feeder_core::Feeder::new(config, storage);
         let status = core.status();
         Self {
+            appends: AppendStream::of_feeder(core.append_stream()),
             core: Some(core),
             status,
         }
     }
 
+    /// Declares append tables, and how rows are appended.
+    ///
+    /// # Errors
+    /// Of kind `Config` when a declaration cannot be.
+    pub fn with_appends(
+        self,
+        options: AppendOptions,
+        tables: Vec<AppendTable>,
+    ) -> Result<Self, Error> {
+        let Some(core) = self.core else {
+            return Ok(self);
+        };
+        let core = core.with_appends(options, tables)?;
+        Ok(Self {
+            appends: AppendStream::of_feeder(core.append_stream()),
+            core: Some(core),
+            status: self.status,
+        })
+    }
+
+    /// Takes rows for append tables, which are committed together with the changes of the source once the feeder runs.
+    pub fn append_stream(&self) -> AppendStream {
+        self.appends.clone()
+    }
+
     /// A feeder that does nothing but wait.
     pub fn disabled(name: &FeederName) -> Self {
         let (_, status) = watch::channel(FeederStatus::new(name, Phase::Stopped));
-        Self { core: None, status }
+        Self {
+            core: None,
+            status,
+            appends: AppendStream::of_feeder(feeder_core::append::AppendStream::disabled()),
+        }
     }
 
     /// What the feeder says of itself, from before it starts until after it ended.
@@ -50,13 +82,13 @@ impl Feeder {
     /// runtime, which must have its io and time drivers enabled, the handle holds the error.
     pub fn spawn(self) -> Handle {
         let Some(core) = self.core else {
-            return Handle::disabled(self.status);
+            return Handle::disabled(self.status, self.appends);
         };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => {
                 let stop = CancellationToken::new();
                 let run = core.run(RunMode::Forever, stop.clone());
-                Handle::running(&runtime, run, self.status, stop)
+                Handle::running(&runtime, run, self.status, stop, self.appends)
             }
             Err(_) => Handle::failed(
                 self.status,
@@ -64,6 +96,7 @@ impl Feeder {
                     "the feeder was started outside a tokio runtime",
                     "call spawn() inside one",
                 ),
+                self.appends,
             ),
         }
     }

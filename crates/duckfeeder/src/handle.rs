@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::append::AppendStream;
 
 type Ended = Result<Outcome, Error>;
 
@@ -22,6 +23,7 @@ pub struct Handle {
     ended: watch::Receiver<Option<Ended>>,
     task: Option<AbortHandle>,
     enabled: bool,
+    appends: AppendStream,
 }
 
 impl Handle {
@@ -30,6 +32,7 @@ impl Handle {
         run: impl Future<Output = Result<Outcome, FeederError>> + Send + 'static,
         status: watch::Receiver<FeederStatus>,
         stop: CancellationToken,
+        appends: AppendStream,
     ) -> Self {
         let (report, ended) = watch::channel(None);
         let task = runtime.spawn(run);
@@ -49,10 +52,15 @@ impl Handle {
             ended,
             task: Some(abort),
             enabled: true,
+            appends,
         }
     }
 
-    pub(crate) fn failed(status: watch::Receiver<FeederStatus>, error: Error) -> Self {
+    pub(crate) fn failed(
+        status: watch::Receiver<FeederStatus>,
+        error: Error,
+        appends: AppendStream,
+    ) -> Self {
         let (_, ended) = watch::channel(Some(Err(error)));
         Self {
             status,
@@ -60,10 +68,11 @@ impl Handle {
             ended,
             task: None,
             enabled: true,
+            appends,
         }
     }
 
-    pub(crate) fn disabled(status: watch::Receiver<FeederStatus>) -> Self {
+    pub(crate) fn disabled(status: watch::Receiver<FeederStatus>, appends: AppendStream) -> Self {
         let (_, ended) = watch::channel(None);
         Self {
             status,
@@ -71,12 +80,19 @@ impl Handle {
             ended,
             task: None,
             enabled: false,
+            appends,
         }
     }
 
     /// Whether this is a feeder at all, and not one that was built with `enabled(false)`.
     pub fn is_enabled(&self) -> bool {
         self.enabled
+    }
+
+    /// Takes rows for append tables: they are committed together with the changes of the source, also while there are
+    /// none. A disabled feeder's forgets them.
+    pub fn append_stream(&self) -> AppendStream {
+        self.appends.clone()
     }
 
     /// What the feeder says of itself.
@@ -169,13 +185,13 @@ impl Drop for Handle {
     }
 }
 
-fn panicked() -> Error {
+pub(crate) fn panicked() -> Error {
     FeederError::permanent(FeederErrorKind::Internal, "the feeder's task panicked")
         .with_remedy("the runtime must have its io and time drivers enabled; otherwise this is a defect, please report it")
         .into()
 }
 
-fn runtime_gone() -> Error {
+pub(crate) fn runtime_gone() -> Error {
     FeederError::permanent(
         FeederErrorKind::Internal,
         "the runtime of the feeder was shut down",

@@ -29,6 +29,7 @@
 //! `tracing` events) and installs no signal handlers. The binary `duckfeeder` does.
 #![forbid(unsafe_code)]
 
+pub mod append;
 mod builder;
 mod error;
 mod feeder;
@@ -36,6 +37,8 @@ mod handle;
 pub mod migrations;
 mod store;
 mod table;
+#[cfg(feature = "tracing-layer")]
+pub mod telemetry;
 
 /// What removes files that were left behind; a running feeder has one of its own. Its errors become an [`Error`]
 /// with `?`.

@@ -159,7 +159,7 @@ async fn round(
         let shared = Arc::clone(&shared);
         let queue = Arc::clone(&queue);
         let tables = tables.clone();
-        workers.spawn(async move {
+        crate::own::spawn(&mut workers, async move {
             while let Some(job) = pop(&queue) {
                 if let Some(table) = tables.get(job.table) {
                     shared.job(table, &job).await?;

@@ -152,7 +152,7 @@ pub async fn check(config: &FeederConfig, storage: &dyn Storage) -> Vec<Finding>
         }
         Err(error) => findings.push(Finding::from_error("source", &error)),
     }
-    match catalog(config, &storage.url()).await {
+    match catalog(&config.catalog, &storage.url()).await {
         Ok((catalog, found)) if privileges::suffice(&found) => {
             match registered(&catalog, config).await {
                 Ok(registered) => drop(give_up(&mut findings, &registered)),
@@ -240,17 +240,17 @@ pub(crate) fn require(findings: Vec<Finding>) -> Result<(), FeederError> {
 
 /// Connects to the catalog and looks at the lake in it.
 pub(crate) async fn catalog(
-    config: &FeederConfig,
+    config: &CatalogConfig,
     data_path: &str,
 ) -> Result<(Catalog, Vec<Finding>), FeederError> {
-    if behind_pooler(&config.catalog.endpoint).await? {
+    if behind_pooler(&config.endpoint).await? {
         return Err(FeederError::permanent(
             FeederErrorKind::Catalog,
             "a transaction pooler is in front of the catalog",
         )
         .with_remedy("use the address of the server itself in catalog.url: locks need a session of their own"));
     }
-    let catalog = connect_catalog(&config.catalog).await?;
+    let catalog = connect_catalog(config).await?;
     let mut findings = privileges::catalog(config, &catalog).await?;
     if !privileges::suffice(&findings) {
         return Ok((catalog, findings));
@@ -313,7 +313,7 @@ pub(crate) async fn catalog(
 /// DuckDB takes what it reads from the catalog for UTF-8 and does not ask the server to convert it.
 async fn catalog_encoding(
     catalog: &Catalog,
-    config: &FeederConfig,
+    config: &CatalogConfig,
 ) -> Result<Option<Finding>, FeederError> {
     let encoding: String = ducklake_catalog::sqlx::query_scalar(
         "select pg_catalog.current_setting('server_encoding')",
@@ -327,7 +327,7 @@ async fn catalog_encoding(
         )
         .with_source(error)
     })?;
-    let database = &config.catalog.endpoint.database;
+    let database = &config.endpoint.database;
     Ok((encoding != "UTF8").then(|| {
         Finding::failed(
             "catalog encoding".to_owned(),

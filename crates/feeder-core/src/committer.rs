@@ -7,6 +7,7 @@
 //! A failed upload or commit is tried again for ever with backoff (I5), and the intake pauses when its memory is
 //! used up. A lost answer to COMMIT is resolved by reading the checkpoint row (I11).
 
+mod appends;
 mod files_hook;
 
 use std::collections::BTreeMap;
@@ -32,7 +33,9 @@ use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::meters::{Meters, Origin, Stage};
 use crate::retry::Backoff;
 
-use self::files_hook::{FileError, FilesHook, head};
+pub(crate) use self::appends::AppendWriter;
+use self::appends::Uploaded;
+use self::files_hook::{FileError, FilesHook};
 
 /// Below this, cleaning by DuckDB can reach files that wait for their commit.
 pub(crate) const SAFE_DELETE_OLDER_THAN: Duration = Duration::from_hours(24);
@@ -50,11 +53,13 @@ pub(crate) struct Committer {
     pub(crate) files: Vec<(Option<Lsn>, UploadedFile)>,
     pub(crate) stop: CancellationToken,
     pub(crate) meters: Meters,
+    pub(crate) appends: AppendWriter,
 }
 
 /// What one commit adds.
 struct Commit<'a> {
     files: &'a [UploadedFile],
+    appended: &'a Uploaded,
     to: Lsn,
     source_time: Option<i64>,
     transitions: &'a [TableTransition],
@@ -67,6 +72,8 @@ enum CommitFailure {
     Table(Arc<LakeTable>, FeederError),
     /// A file disappeared before its commit. Trying again cannot help; sending its rows again does.
     Lost(FeederError),
+    /// A table of appended rows was changed by somebody else.
+    Appended(FeederError),
     Other(FeederError),
 }
 
@@ -77,7 +84,7 @@ impl Committer {
         mut work: mpsc::Receiver<Work>,
         reports: mpsc::Sender<Report>,
     ) {
-        while let Some(item) = work.recv().await {
+        while let Some(item) = self.next(&mut work).await {
             if let Err(error) = self.handle(item, &reports).await {
                 // The intake may be gone already; then nobody is left to tell.
                 let _closed = reports.send(Report::Failed(error)).await;
@@ -94,6 +101,7 @@ impl Committer {
         match work {
             Work::Part(part) => self.part(part, reports).await,
             Work::Copy(copy) => self.copy(copy, reports).await,
+            Work::Appends => self.appends(reports).await,
             Work::Idle(to) => self.advance(to, None, &[], reports).await,
             Work::Discard(done) => {
                 self.files.clear();
@@ -110,7 +118,7 @@ impl Committer {
     ) -> Result<(), FeederError> {
         for TableBatch { table, rows } in part.batches {
             if rows.num_rows() > 0 {
-                let file = self.upload(&table, rows, reports).await?;
+                let file = self.upload(&table, &[rows], reports).await?;
                 if file.is_dead_letters() {
                     failpoint::reach(Failpoint::DeadLettersUploaded);
                 }
@@ -130,12 +138,12 @@ impl Committer {
     async fn upload(
         &self,
         table: &Arc<LakeTable>,
-        rows: RecordBatch,
+        rows: &[RecordBatch],
         reports: &mpsc::Sender<Report>,
     ) -> Result<UploadedFile, FeederError> {
         let mut backoff = Backoff::new();
         loop {
-            let attempt = self.try_upload(table, rows.clone()).await;
+            let attempt = self.try_upload(table, rows).await;
             match attempt {
                 Err(error) if error.is_transient() => {
                     self.wait(&mut backoff, "upload", error, reports).await?;
@@ -148,7 +156,7 @@ impl Committer {
     async fn try_upload(
         &self,
         table: &Arc<LakeTable>,
-        rows: RecordBatch,
+        rows: &[RecordBatch],
     ) -> Result<UploadedFile, FeederError> {
         let name = LakeTable::new_file_name();
         let path = table.object_path(&name);
@@ -160,9 +168,11 @@ impl Committer {
             name,
             &self.options,
         )?;
-        if let Err(error) = writer.write(rows).await {
-            writer.abort().await;
-            return Err(error);
+        for rows in rows {
+            if let Err(error) = writer.write(rows.clone()).await {
+                writer.abort().await;
+                return Err(error);
+            }
         }
         writer.finish().await
     }
@@ -185,14 +195,16 @@ impl Committer {
         let mut transitions = end.transitions;
         transitions.extend(unrepresentable(&files));
         let mut incomplete = end.incomplete;
+        let mut appended = self.upload_appends(reports).await?;
         let snapshot = loop {
-            if files.is_empty() {
+            if files.is_empty() && appended.is_empty() {
                 return self
                     .advance(end.to, end.commit_timestamp, &transitions, reports)
                     .await;
             }
             let commit = Commit {
                 files: &files,
+                appended: &appended,
                 to: end.to,
                 source_time: end.commit_timestamp,
                 transitions: &transitions,
@@ -228,9 +240,13 @@ impl Committer {
                     )
                     .await?;
                 }
-                Err(CommitFailure::Other(error) | CommitFailure::Lost(error)) => return Err(error),
+                Err(CommitFailure::Appended(error)) => {
+                    appended = self.upload_appends_again(error, reports).await?;
+                }
+                Err(failure) => return Err(failure.into()),
             }
         };
+        self.settle_appends(&appended, snapshot);
         let mut rows: BTreeMap<u32, u64> = BTreeMap::new();
         for file in files.iter().filter(|file| !file.is_dead_letters()) {
             *rows.entry(file.table.source_oid).or_default() += file.data.record_count;
@@ -255,6 +271,7 @@ impl Committer {
         transitions.extend(unrepresentable(&copy.files));
         let commit = Commit {
             files: &copy.files,
+            appended: &Uploaded::NOTHING,
             to: self.checkpoint,
             source_time: None,
             transitions: &transitions,
@@ -293,7 +310,7 @@ impl Committer {
                 )
                 .await
             }
-            Err(CommitFailure::Other(error) | CommitFailure::Lost(error)) => Err(error),
+            Err(failure) => Err(failure.into()),
         }
     }
 
@@ -372,6 +389,7 @@ impl Committer {
 
     async fn try_commit(&self, commit: &Commit<'_>) -> Result<i64, CommitFailure> {
         let attempt = Uuid::now_v7();
+        let files: Vec<&UploadedFile> = commit.files.iter().chain(&commit.appended.files).collect();
         let epoch = EpochHook::new(
             &self.fence,
             attempt,
@@ -379,15 +397,12 @@ impl Committer {
             commit.to,
             commit.source_time,
             commit.transitions.to_vec(),
-            commit
-                .files
-                .iter()
-                .map(|file| file.object_path.clone())
-                .collect(),
-        );
+            files.iter().map(|file| file.object_path.clone()).collect(),
+        )
+        .with_append_positions(commit.appended.positions.clone());
         let mut hook = FilesHook {
             epoch,
-            files: commit.files,
+            files: &files,
             storage: self.storage.as_ref(),
         };
         let changes = self.change_set(commit);
@@ -401,8 +416,8 @@ impl Committer {
                 self.resolve(attempt, lost).await?
             }
             Ok(committed) => {
-                self.verify_after_commit(commit.files, committed.file_deletion_grace)
-                    .await;
+                let grace = committed.file_deletion_grace;
+                files_hook::verify(self.storage.as_ref(), &files, grace).await;
                 committed.id.get()
             }
             Err(error) if error.commit_outcome_unknown() => {
@@ -436,6 +451,11 @@ impl Committer {
     }
 
     fn change_set(&self, commit: &Commit<'_>) -> ChangeSet {
+        if let Origin::Append = commit.origin {
+            let mut changes = appends::describe(&self.feeder);
+            appends::add(&mut changes, commit.appended);
+            return changes;
+        }
         let extra = serde_json::json!({
             "feeder": self.feeder,
             "lsn": commit.to.to_string(),
@@ -449,8 +469,8 @@ impl Committer {
                 "{}: {} up to {}",
                 self.feeder,
                 match commit.origin {
-                    Origin::Stream => "changes",
                     Origin::Copy => "first copy",
+                    _ => "changes",
                 },
                 commit.to
             ))
@@ -464,20 +484,8 @@ impl Committer {
             }
             changes.append_file(table, file.data.clone());
         }
+        appends::add(&mut changes, commit.appended);
         changes
-    }
-
-    /// With a dangerously short grace period a cleaner may have listed the files before the commit and delete them
-    /// after it; that cannot be prevented from here, but it must not stay unnoticed.
-    async fn verify_after_commit(&self, files: &[UploadedFile], grace: Duration) {
-        if grace >= SAFE_DELETE_OLDER_THAN {
-            return;
-        }
-        for file in files {
-            if let Err(FileError::Lost(error)) = head(self.storage.as_ref(), file).await {
-                tracing::error!(table = %file.table.source, error = %error, "a committed file is gone; resync the table");
-            }
-        }
     }
 
     async fn wait(
@@ -557,6 +565,9 @@ fn classify(commit: &Commit<'_>, error: ducklake_catalog::CatalogError) -> Commi
         return CommitFailure::Lost(from_catalog(error));
     }
     if *error.kind() == CatalogErrorKind::TableChanged {
+        if commit.appended.names(&error) {
+            return CommitFailure::Appended(from_catalog(error));
+        }
         let table = commit
             .files
             .iter()

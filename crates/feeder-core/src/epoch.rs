@@ -17,6 +17,8 @@ pub(crate) enum Work {
     Part(Part),
     /// A table's finished copy: commit it beside the epochs.
     Copy(CopiedTable),
+    /// Appended rows have waited long enough.
+    Appends,
     /// Move the checkpoint row alone.
     Idle(Lsn),
     /// The source failed: forget the epoch that is being built (I4). Answers when everything before is done.
@@ -93,6 +95,8 @@ pub(crate) enum Report {
         /// Values that went to the dead letters.
         unrepresentable: u64,
     },
+    /// Appended rows are in the catalog, without an epoch.
+    Appended { snapshot: i64 },
     /// A table can no longer be written.
     TableFailed {
         source_oid: u32,

@@ -22,6 +22,10 @@ pub enum FeederErrorKind {
     Fenced,
     /// A value or a message that could not be decoded or encoded.
     Data,
+    /// A buffer of an append stream is full, or dropped the row to make room.
+    Overflow,
+    /// The feeder or append stream was stopped.
+    Stopped,
     /// A defect of duckfeeder itself.
     Internal,
 }
@@ -79,6 +83,20 @@ impl FeederError {
             self.message = format!("{object}: {}", self.message);
         }
         self
+    }
+
+    /// The same error, for one more that is told.
+    pub(crate) fn shared(error: &Self) -> Self {
+        Self {
+            kind: error.kind,
+            transient: error.transient,
+            message: error.message.clone(),
+            remedy: error.remedy.clone(),
+            source: error
+                .source
+                .as_ref()
+                .map(|source| Box::from(source.to_string())),
+        }
     }
 
     /// Where the error belongs.

@@ -7,10 +7,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::append::{self, Abandon, AppendOptions, AppendStream, AppendTable, Buffers};
 use crate::config::FeederConfig;
 use crate::error::{FeederError, FeederErrorKind};
 use crate::janitor::{self, Janitor};
 use crate::meters::{self, Meters};
+use crate::own;
 use crate::retry::Backoff;
 use crate::run::{Engine, RunEnd};
 use crate::setup;
@@ -40,6 +42,7 @@ pub struct Feeder {
     config: FeederConfig,
     storage: Arc<dyn Storage>,
     status: watch::Sender<FeederStatus>,
+    appends: Arc<Buffers>,
 }
 
 impl Feeder {
@@ -53,11 +56,34 @@ impl Feeder {
         let mut status = FeederStatus::new(&config.name, Phase::Starting);
         status.memory_budget = config.limits.memory;
         let (status, _) = watch::channel(status);
+        let options = AppendOptions {
+            flush: config.flush,
+            ..AppendOptions::default()
+        };
         Self {
             config,
             storage,
             status,
+            appends: Arc::new(Buffers::empty(options)),
         }
+    }
+
+    /// Declares append tables, and how rows are appended.
+    ///
+    /// # Errors
+    /// Of kind `Config` when a declaration cannot be.
+    pub fn with_appends(
+        self,
+        options: AppendOptions,
+        tables: Vec<AppendTable>,
+    ) -> Result<Self, FeederError> {
+        let appends = Arc::new(Buffers::new(options, tables)?);
+        Ok(Self { appends, ..self })
+    }
+
+    /// Takes rows for append tables, which are committed together with the changes of the source.
+    pub fn append_stream(&self) -> AppendStream {
+        AppendStream(Arc::clone(&self.appends))
     }
 
     /// Follows what the feeder says of itself.
@@ -72,11 +98,26 @@ impl Feeder {
     /// # Errors
     /// Only what is proven permanent, with the object and a remedy; everything else is waited out (I5).
     pub async fn run(self, mode: RunMode, stop: CancellationToken) -> Result<Outcome, FeederError> {
+        own::task(self.run_marked(mode, stop)).await
+    }
+
+    async fn run_marked(
+        self,
+        mode: RunMode,
+        stop: CancellationToken,
+    ) -> Result<Outcome, FeederError> {
+        // Whoever waits for a row is told, however this ends.
+        let _abandon = Abandon(Arc::clone(&self.appends));
         let meters = Meters::new(self.config.name.as_str());
         meters.begin();
         // Ends with this function, however that ends.
         let mut watching = JoinSet::new();
-        watching.spawn(meters::follow(self.status()));
+        own::spawn(&mut watching, meters::follow(self.status()));
+        let name = self.config.name.to_string();
+        own::spawn(
+            &mut watching,
+            append::follow(name, Arc::clone(&self.appends)),
+        );
         let mut backoff = Backoff::new();
         let result = loop {
             let progress = self.status.borrow().checkpoint;
@@ -108,6 +149,10 @@ impl Feeder {
                 () = tokio::time::sleep(backoff.next()) => {}
             }
         };
+        if let Err(error) = &result {
+            self.appends
+                .abandon(Some(Arc::new(FeederError::shared(error))));
+        }
         self.status
             .send_modify(|status| status.phase = Phase::Stopped);
         result
@@ -122,7 +167,7 @@ impl Feeder {
         let prepared = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(RunEnd::Done(Outcome::Stopped)),
-            prepared = setup::prepare(&self.config, &self.storage, mode, &self.status) => prepared?,
+            prepared = setup::prepare(&self.config, &self.storage, &self.appends, mode, &self.status) => prepared?,
         };
         // Ends with this attempt, in the middle of its work if need be: what it leaves undone the next one finds again.
         let mut cleaning = JoinSet::new();
@@ -130,11 +175,8 @@ impl Feeder {
         if let (RunMode::Forever, Some(interval)) = (mode, maintenance.interval) {
             let storage = Arc::clone(&self.storage);
             let janitor = Janitor::new(&prepared.catalog, storage, maintenance.grace);
-            cleaning.spawn(janitor::keep_clean(
-                janitor.delete(true),
-                interval,
-                meters.clone(),
-            ));
+            let cleaned = janitor::keep_clean(janitor.delete(true), interval, meters.clone());
+            own::spawn(&mut cleaning, cleaned);
         }
         let lost = prepared.fence.lease().lost();
         let engine = Engine::start(

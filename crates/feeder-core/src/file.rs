@@ -242,10 +242,12 @@ fn encode_error(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, FeederError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        FeederError::permanent(FeederErrorKind::Internal, "encoding was interrupted")
-            .with_source(error)
-    })
+    tokio::task::spawn_blocking(|| crate::own::sync(work))
+        .await
+        .map_err(|error| {
+            FeederError::permanent(FeederErrorKind::Internal, "encoding was interrupted")
+                .with_source(error)
+        })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! ARCHITECTURE.md.
 #![forbid(unsafe_code)]
 
+pub mod append;
 pub mod attach;
 mod backfill;
 pub mod check;
@@ -33,11 +34,14 @@ mod feeder;
 mod file;
 mod intake;
 pub mod janitor;
+pub mod jsonl;
 mod lake_tables;
 mod layout;
 mod lineage;
 pub mod meters;
 pub mod operations;
+#[doc(hidden)]
+pub mod own;
 mod partitions;
 mod plan;
 mod publish;

@@ -10,7 +10,7 @@ mod record;
 use metrics::{Counter, Gauge, Histogram, Label, Unit};
 
 pub(crate) use follow::follow;
-pub(crate) use record::{Meters, Origin, Stage};
+pub(crate) use record::{Meters, Origin, Stage, float};
 
 /// What kind of metric it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Series {
         metrics::gauge!(self.name, self.labels)
     }
 
-    fn into_counter(self) -> Counter {
+    pub(crate) fn into_counter(self) -> Counter {
         metrics::counter!(self.name, self.labels)
     }
 
@@ -242,7 +242,7 @@ const ROWS: Meter = Meter::counter(
     "duckfeeder_rows_total",
     Unit::Count,
     &["feeder", "table", "origin"],
-    "Rows committed to the table's changelog, by `stream` or `copy`",
+    "Rows committed to the table's changelog, by `stream`, `copy` or `append`",
 );
 const BYTES: Meter = Meter::counter(
     "duckfeeder_bytes_total",
@@ -256,11 +256,23 @@ const DEAD_LETTERS: Meter = Meter::counter(
     &["feeder", "table"],
     "Values that their lake column could not hold and that went to `_df_dead_letters`",
 );
+pub(crate) const APPEND_ROWS: Meter = Meter::counter(
+    "duckfeeder_append_rows_total",
+    Unit::Count,
+    &["feeder", "table", "outcome"],
+    "Rows of append streams that were `accepted`, `committed`, `dropped` to make room, `refused` because the buffer was full, `blocked` until there was room, `unfit` for their table, a `duplicate` of a producer, or accepted and `lost`",
+);
+pub(crate) const APPEND_BUFFERED: Meter = Meter::gauge(
+    "duckfeeder_append_buffered_bytes",
+    Unit::Bytes,
+    FEEDER,
+    "Rows of append streams that wait for their commit",
+);
 const SNAPSHOTS: Meter = Meter::counter(
     "duckfeeder_snapshots_total",
     Unit::Count,
     &["feeder", "origin"],
-    "Snapshots committed to the lake, by `stream` or `copy`",
+    "Snapshots committed to the lake, by `stream`, `copy` or `append`",
 );
 const FILES: Meter = Meter::histogram(
     "duckfeeder_file_size_bytes",
@@ -327,6 +339,8 @@ pub const ALL: &[Meter] = &[
     ROWS,
     BYTES,
     DEAD_LETTERS,
+    APPEND_ROWS,
+    APPEND_BUFFERED,
     SNAPSHOTS,
     FILES,
     STAGES,

@@ -15,8 +15,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::append::Buffers;
 use crate::backfill::{CopyContext, CopyEvent, CopySnapshot};
-use crate::committer::Committer;
+use crate::committer::{AppendWriter, Committer};
 use crate::config::FeederConfig;
 use crate::coordinator::{Action, Coordinator, Thresholds};
 use crate::epoch::{Report, Work};
@@ -67,6 +68,7 @@ pub(crate) struct Engine<'a> {
     source: Source,
     intake: Intake,
     copy_context: CopyContext,
+    appends: Arc<Buffers>,
     work: mpsc::Sender<Work>,
     reports: mpsc::Receiver<Report>,
     copy_events: mpsc::Receiver<CopyEvent>,
@@ -151,22 +153,24 @@ impl<'a> Engine<'a> {
             files: Vec::new(),
             stop: ended.clone(),
             meters: meters.clone(),
+            appends: AppendWriter::new(&prepared.appends),
         };
-        tasks.spawn(committer.run(work_receiver, report_sender));
+        crate::own::spawn(&mut tasks, committer.run(work_receiver, report_sender));
         let watched = Watched {
             published: prepared.published,
             tables: prepared.covered,
             keyless: prepared.keyless,
             roots: prepared.roots,
         };
-        tasks.spawn(source_watch::run(
+        let watch = source_watch::run(
             prepared.source.clone(),
             prepared.control.clone(),
             Arc::clone(&prepared.fence),
             watched,
             watch_sender,
             ended.clone(),
-        ));
+        );
+        crate::own::spawn(&mut tasks, watch);
         let copy_memory = usize::try_from(config.limits.memory).unwrap_or(usize::MAX)
             / 4
             / config.limits.copy_workers.max(1);
@@ -199,6 +203,7 @@ impl<'a> Engine<'a> {
             source: prepared.source,
             intake: Intake::new(coordinator, prepared.tables, config.policy.on_table_error),
             copy_context,
+            appends: prepared.appends,
             work,
             reports,
             copy_events,

@@ -14,6 +14,7 @@ use pgoutput::{Lsn, Oid};
 use storage::Storage;
 use tokio::sync::watch;
 
+use crate::append::{self, Buffers};
 use crate::backfill::CopySnapshot;
 use crate::check::{self, SourceInspection};
 use crate::config::FeederConfig;
@@ -51,6 +52,8 @@ pub(crate) struct Prepared {
     pub(crate) roots: Vec<Oid>,
     /// Partitions that were truncated, and the stream is to say whether with their root.
     pub(crate) doubts: Vec<Doubt>,
+    /// Rows of the feeder's append stream.
+    pub(crate) appends: Arc<Buffers>,
 }
 
 /// How long a process that is just ending may hold the lease before this one stands by.
@@ -67,7 +70,7 @@ struct Checked {
 impl Checked {
     async fn of(config: &FeederConfig, storage: &Arc<dyn Storage>) -> Result<Self, FeederError> {
         let mut source = check::source(config).await?;
-        let (catalog, findings) = check::catalog(config, &storage.url()).await?;
+        let (catalog, findings) = check::catalog(&config.catalog, &storage.url()).await?;
         // Without privileges there the control tables cannot be asked.
         check::require(findings)?;
         let registered = check::registered(&catalog, config).await?;
@@ -86,6 +89,7 @@ impl Checked {
 pub(crate) async fn prepare(
     config: &FeederConfig,
     storage: &Arc<dyn Storage>,
+    appends: &Arc<Buffers>,
     mode: RunMode,
     status: &watch::Sender<FeederStatus>,
 ) -> Result<Prepared, FeederError> {
@@ -211,6 +215,7 @@ pub(crate) async fn prepare(
         .filter(|plan| plan.keyless)
         .map(|plan| plan.info.id.oid.get())
         .collect();
+    append::begin(appends, &catalog, &control).await?;
     source.connection.close().await;
     let fence = Arc::new(fence);
     Ok(Prepared {
@@ -239,6 +244,7 @@ pub(crate) async fn prepare(
         keyless,
         roots,
         doubts: looked.doubts,
+        appends: Arc::clone(appends),
     })
 }
 

@@ -59,6 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "storage",
         ],
     ),
+    ("service-example", &["duckfeeder"]),
     ("duckfeeder-tests", &[]),
     ("xtask", &["duckfeeder-tests"]),
 ];
@@ -66,10 +67,21 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Outside packages that only some of ours may use. A name that ends in `*` stands for all that begin so.
 const RESERVED: &[(&str, &[&str])] = &[
     // What an application or a test may decide, a library may not.
-    ("anyhow", &["duckfeeder-cli", "duckfeeder-tests", "xtask"]),
+    (
+        "anyhow",
+        &[
+            "duckfeeder-cli",
+            "duckfeeder-tests",
+            "service-example",
+            "xtask",
+        ],
+    ),
     ("clap", &["duckfeeder-cli", "xtask"]),
-    ("axum", &["duckfeeder-cli"]),
-    ("tracing-subscriber", &["duckfeeder-cli"]),
+    ("axum", &["duckfeeder-cli", "service-example"]),
+    (
+        "tracing-subscriber",
+        &["duckfeeder-cli", "duckfeeder", "service-example"],
+    ),
     ("metrics-exporter-prometheus", &["duckfeeder-cli"]),
     // One door to the source, one to the catalog, one to each cloud.
     ("postgres-protocol", &["cdc-source"]),

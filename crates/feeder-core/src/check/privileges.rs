@@ -8,7 +8,7 @@ use ducklake_catalog::Catalog;
 use ducklake_catalog::sqlx::{self, PgConnection, Row as _};
 
 use super::{Finding, Severity};
-use crate::config::FeederConfig;
+use crate::config::{CatalogConfig, FeederConfig};
 use crate::control::migrations;
 use crate::error::{FeederError, FeederErrorKind, from_catalog, from_source};
 use crate::plan::TablePlan;
@@ -115,7 +115,7 @@ pub(super) async fn publishing(
 
 /// What keeps the role from keeping lake and control tables.
 pub(super) async fn catalog(
-    config: &FeederConfig,
+    config: &CatalogConfig,
     catalog: &Catalog,
 ) -> Result<Vec<Finding>, FeederError> {
     let failed = |error: sqlx::Error| {
@@ -183,7 +183,9 @@ pub(super) async fn catalog(
         ));
     }
 
-    let control = tables(&mut connection, CONTROL_SCHEMA, "%").await.map_err(failed)?;
+    let control = tables(&mut connection, CONTROL_SCHEMA, "%")
+        .await
+        .map_err(failed)?;
     if control.found && (!control.usage || !control.lacking.is_empty()) {
         findings.push(finding(
             format!("role {role} may not read and write the control tables"),
@@ -205,7 +207,7 @@ pub(super) async fn catalog(
             )
         },
     );
-    if !config.catalog.migrate {
+    if !config.migrate {
         findings.push(finding(
             format!("{state}, and catalog.migrate is false"),
             "let a DBA run this, which `duckfeeder migrate --print` prints too",

@@ -32,7 +32,7 @@ pub(super) enum FileError {
 /// waited for its lock (rule 16).
 pub(super) struct FilesHook<'a> {
     pub(super) epoch: EpochHook,
-    pub(super) files: &'a [UploadedFile],
+    pub(super) files: &'a [&'a UploadedFile],
     pub(super) storage: &'a dyn Storage,
 }
 
@@ -67,7 +67,20 @@ impl CommitHook for FilesHook<'_> {
     }
 }
 
-pub(super) async fn head(storage: &dyn Storage, file: &UploadedFile) -> Result<(), FileError> {
+/// With a dangerously short grace period a cleaner may have listed the files before the commit and delete them
+/// after it; that cannot be prevented from here, but it must not stay unnoticed.
+pub(super) async fn verify(storage: &dyn Storage, files: &[&UploadedFile], grace: Duration) {
+    if grace >= SAFE_DELETE_OLDER_THAN {
+        return;
+    }
+    for file in files {
+        if let Err(FileError::Lost(error)) = head(storage, file).await {
+            tracing::error!(table = %file.table.source, error = %error, "a committed file is gone; resync the table");
+        }
+    }
+}
+
+async fn head(storage: &dyn Storage, file: &UploadedFile) -> Result<(), FileError> {
     let lost = || {
         FileError::Lost(FeederError::transient(
             FeederErrorKind::Storage,

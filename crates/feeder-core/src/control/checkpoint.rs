@@ -6,6 +6,7 @@ use ducklake_catalog::{CommitHook, CommittedSnapshot, HookError, TableRef};
 use pgoutput::Lsn;
 use uuid::Uuid;
 
+use super::append::{self, AppendPosition};
 use super::feeders::lock_feeder;
 use super::{Control, ControlError, Fence, Generation, TableTransition, files, transition};
 use crate::FeederError;
@@ -31,6 +32,8 @@ pub struct EpochHook {
     transitions: Vec<TableTransition>,
     new_tables: Vec<(u32, TableRef)>,
     files: Vec<String>,
+    positions: Vec<AppendPosition>,
+    append_tables: Vec<(String, String, TableRef)>,
 }
 
 impl EpochHook {
@@ -59,7 +62,23 @@ impl EpochHook {
             transitions,
             new_tables: Vec::new(),
             files,
+            positions: Vec::new(),
+            append_tables: Vec::new(),
         }
+    }
+
+    /// Moves producers of append streams to where the rows of this commit leave them.
+    #[must_use]
+    pub fn with_append_positions(mut self, positions: Vec<AppendPosition>) -> Self {
+        self.positions = positions;
+        self
+    }
+
+    /// Notes lake tables, each with its schema and name, that this commit makes for append streams.
+    #[must_use]
+    pub fn with_append_tables(mut self, tables: Vec<(String, String, TableRef)>) -> Self {
+        self.append_tables = tables;
+        self
     }
 
     /// Binds source tables, by oid, to the lake tables that this commit makes for them.
@@ -111,6 +130,8 @@ impl EpochHook {
         for transition in &self.transitions {
             transition::apply(tx, &self.feeder, transition).await?;
         }
+        append::note_tables(tx, &self.feeder, &self.append_tables, snapshot).await?;
+        append::move_positions(tx, &self.feeder, &self.positions, snapshot.id.get()).await?;
         files::settle(tx, &self.feeder, &self.files).await
     }
 }

@@ -120,6 +120,14 @@ pub enum ControlError {
         /// The source table's oid.
         table: u32,
     },
+    /// A table of an append stream was to be noted that the commit does not make.
+    #[error("the commit makes no lake table {target} for feeder `{feeder}`")]
+    AppendTableNotInCommit {
+        /// The feeder.
+        feeder: FeederName,
+        /// `schema.table` in the lake.
+        target: String,
+    },
     /// Two tables would have one name in the lake.
     #[error("{target} in the lake is the target of both {table} and {other}")]
     TargetTaken {
@@ -207,7 +215,9 @@ impl ControlError {
             Self::Fenced { .. } | Self::LeaseTaken { .. } | Self::Running { .. } => {
                 FeederErrorKind::Fenced
             }
-            Self::Backwards { .. } | Self::NotInCommit { .. } => FeederErrorKind::Internal,
+            Self::Backwards { .. }
+            | Self::NotInCommit { .. }
+            | Self::AppendTableNotInCommit { .. } => FeederErrorKind::Internal,
             Self::UnknownTable { .. } | Self::TargetTaken { .. } | Self::OtherLake { .. } => {
                 FeederErrorKind::Config
             }

@@ -37,13 +37,17 @@ const MIGRATIONS: &[Migration] = &[
         version: 5,
         sql: include_str!("sql/0005_lease.sql"),
     },
+    Migration {
+        version: 6,
+        sql: include_str!("sql/0006_append.sql"),
+    },
 ];
 
 /// Advisory lock of migrations: one at a time in a database.
 const LOCK_KEY: i64 = 5_927_439_025_401;
 
 /// The version that [`up`] leads to.
-pub const LATEST: i32 = 5;
+pub const LATEST: i32 = 6;
 
 /// Creates the control tables, or brings them to [`LATEST`].
 ///

@@ -5,6 +5,7 @@
 //! tables         one row per fed table: source, target, state, consistent point of its copy
 //! pending_files  files in the object store that no snapshot names yet
 //! leases         the process that may feed, for as long as it says so
+//! append_tables, append_positions  lake tables of append streams, and how far their producers are
 //! migrations     versions of this schema
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! Lock order of every transaction: the feeder's row, then the rest of this schema, then
 //! `ducklake_snapshot`. No column ever holds a secret or a value of a source row.
 
+mod append;
 mod checkpoint;
 mod declared;
 mod error;
@@ -29,6 +31,7 @@ mod partitions;
 mod tables;
 mod transition;
 
+pub use append::{AppendPosition, AppendTableRow, StoredPosition};
 pub use checkpoint::{EpochHook, Resolution};
 pub use declared::{DeclaredFile, DeclaredFiles, JanitorLock};
 pub use error::ControlError;

@@ -47,6 +47,7 @@ impl Stage {
 pub(crate) enum Origin {
     Stream,
     Copy,
+    Append,
 }
 
 impl Origin {
@@ -54,6 +55,7 @@ impl Origin {
         match self {
             Self::Stream => "stream",
             Self::Copy => "copy",
+            Self::Append => "append",
         }
     }
 }
@@ -93,7 +95,7 @@ impl Meters {
         for kind in RETRY_KINDS {
             RETRIES.series(&[feeder, kind]).into_counter().increment(0);
         }
-        for origin in [Origin::Stream, Origin::Copy] {
+        for origin in [Origin::Stream, Origin::Copy, Origin::Append] {
             let series = SNAPSHOTS.series(&[feeder, origin.as_str()]);
             series.into_counter().increment(0);
         }
@@ -159,6 +161,19 @@ impl Meters {
         }
     }
 
+    /// A snapshot with these files of appended rows is in the lake.
+    pub(crate) fn appended(&self, files: &[UploadedFile]) {
+        let feeder = self.feeder.as_ref();
+        let sizes = FILES.series(&[feeder]).into_histogram();
+        for file in files {
+            let labels = [feeder, file.table.target.as_str(), Origin::Append.as_str()];
+            let (rows, bytes) = (file.data.record_count, file.data.file_size_bytes);
+            sizes.record(float(bytes));
+            ROWS.series(&labels).into_counter().increment(rows);
+            BYTES.series(&labels).into_counter().increment(bytes);
+        }
+    }
+
     /// A step of an epoch is done.
     pub(crate) fn stage(&self, stage: Stage, took: Duration) {
         let series = STAGES.series(&[&self.feeder, stage.as_str()]);
@@ -217,6 +232,6 @@ fn age(micros: i64) -> Option<f64> {
 }
 
 /// The nearest number that a gauge or a histogram can hold: exact below 2^53.
-pub(super) fn float(value: u64) -> f64 {
+pub(crate) fn float(value: u64) -> f64 {
     value as f64
 }

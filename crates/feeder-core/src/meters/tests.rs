@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use super::*;
+use crate::append::{AppendOptions, AppendTable, Buffers, Shown};
 use crate::config::FeederName;
 use crate::status::{FeederStatus, Phase, TableState, TableStatus};
 
@@ -57,7 +58,7 @@ fn declared() -> BTreeSet<Shape> {
         .collect()
 }
 
-/// What a feeder with one table registers before anything happens to it.
+/// What a feeder with one table, and one append table, registers before anything happens to it.
 fn registered(feeder: &str) -> Notes {
     let notes = Notes::default();
     let mut status = FeederStatus::new(&FeederName::parse(feeder).unwrap(), Phase::Starting);
@@ -76,6 +77,8 @@ fn registered(feeder: &str) -> Notes {
         meters.begin();
         meters.table("public.orders");
         follow::Gauges::new(&status).show(&status);
+        let buffers = Buffers::new(AppendOptions::default(), vec![AppendTable::new("events")]);
+        Shown::new(feeder.to_owned(), Arc::new(buffers.unwrap())).show();
     });
     notes
 }

@@ -84,7 +84,7 @@ impl Engine<'_> {
         let events = self.copy_sender.clone();
         let source = self.source.clone();
         let first = self.first_snapshot.take();
-        self.tasks.spawn(async move {
+        let round = async move {
             let prepared = copy_round::prepare(&source, &context.fence, first, wanted).await;
             match prepared {
                 Ok((exporter, snapshot, requests)) => {
@@ -94,7 +94,8 @@ impl Engine<'_> {
                     let _intake_gone = events.send(CopyEvent::RoundEnded(Err(error))).await;
                 }
             }
-        });
+        };
+        crate::own::spawn(&mut self.tasks, round);
     }
 
     fn commit_copy(&mut self, copy: FinishedCopy) -> Result<(), FeederError> {

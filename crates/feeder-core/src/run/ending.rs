@@ -12,6 +12,7 @@ impl Engine<'_> {
     /// Hands over everything that is committed; an open transaction's rows are dropped and sent again.
     pub(super) fn begin_stop(&mut self) -> Result<(), FeederError> {
         self.publish(Phase::Stopping);
+        self.appends.close();
         self.intake.coordinator.flush_now(true);
         if self.intake.coordinator.in_transaction()
             && let Some(head) = self.intake.cut_open_transaction()?
@@ -34,7 +35,8 @@ impl Engine<'_> {
     /// Whether everything that was received when the run began to stop is committed.
     pub(super) fn finished(&self) -> Option<Outcome> {
         let outcome = self.stopping?;
-        (self.intake.coordinator.stopped() && self.committing.is_none()).then_some(outcome)
+        let committed = self.committing.is_none() && self.appends.is_empty();
+        (self.intake.coordinator.stopped() && committed).then_some(outcome)
     }
 
     /// What ended the run. A committer that is gone has said why before it went, and that may not have been heard yet.

@@ -37,6 +37,11 @@ impl Engine<'_> {
                     }
                 }
             }
+            Report::Appended { snapshot } => {
+                self.last_snapshot = Some(snapshot);
+                self.last_commit = Some(SystemTime::now());
+                self.last_error = None;
+            }
             Report::CopyCommitted {
                 source_oid,
                 snapshot,
