@@ -34,6 +34,18 @@ struct Column {
     name: String,
     /// As DuckDB calls it.
     lake_type: String,
+    form: Form,
+}
+
+/// How the values of a column are compared.
+#[derive(Debug, Clone)]
+enum Form {
+    /// As values of the lake's type.
+    Value,
+    /// As the text of a JSON list.
+    List,
+    /// As the text of a JSON list of these fields' texts, whatever fields the lake keeps besides.
+    Fields(Vec<String>),
 }
 
 /// Compares tables of one source database with a lake.
@@ -94,7 +106,11 @@ impl Oracle {
                 .zip(values.next())
                 .context("describe returns name and type")?;
             if !name.starts_with("_df_") {
-                columns.push(Column { name, lake_type });
+                columns.push(Column {
+                    name,
+                    lake_type,
+                    form: Form::Value,
+                });
             }
         }
         let relation = literal(&format!("{}.{}", ident(source.0), ident(source.1)));
@@ -103,14 +119,17 @@ impl Oracle {
             "select attname::text from pg_attribute where attrelid = {relation}::regclass \
              and attnum > 0 and not attisdropped and attgenerated <> 'v' order by attnum"
         ))?;
-        for name in own.rows.into_iter().flatten().flatten() {
+        let own: Vec<String> = own.rows.into_iter().flatten().flatten().collect();
+        for name in &own {
             ensure!(
-                columns.iter().any(|column| column.name == name),
+                columns.iter().any(|column| column.name == *name),
                 "{}.{} lacks the column {name:?} of the source",
                 target.0,
                 target.1
             );
         }
+        // What was dropped at the source may be kept in the lake.
+        columns.retain(|column| own.contains(&column.name));
         // The identity index's columns where one is set, else those of the primary key (correctness, rule 10).
         let key = self.source_rows(&format!(
             "select a.attname::text from pg_index i join pg_class c on c.oid = i.indrelid \
@@ -161,6 +180,47 @@ impl Oracle {
         Ok(())
     }
 
+    /// The latest state of a table whose columns came and went: those that the source has now are the same
+    /// in both, by name, whatever else the lake keeps. With a key the `_current` view says the state, else the
+    /// replayed changelog.
+    ///
+    /// # Errors
+    /// A report of what differs.
+    pub fn check_latest(&mut self, source: (&str, &str), target: (&str, &str)) -> Result<()> {
+        let mut table = self.table_at(source, target)?;
+        let relation = literal(&format!("{}.{}", ident(source.0), ident(source.1)));
+        let own = self.source_rows(&format!(
+            "select a.attname::text, f.attname::text as field from pg_attribute a \
+               join pg_type t on t.oid = a.atttypid \
+               left join pg_attribute f on t.typtype = 'c' and f.attrelid = t.typrelid \
+                    and f.attnum > 0 and not f.attisdropped \
+             where a.attrelid = {relation}::regclass and a.attnum > 0 and not a.attisdropped \
+             order by a.attnum, f.attnum"
+        ))?;
+        table.columns.retain_mut(|column| {
+            let is_own =
+                |row: &&Vec<Option<String>>| row.first() == Some(&Some(column.name.clone()));
+            let rows: Vec<_> = own.rows.iter().filter(is_own).collect();
+            let fields: Vec<String> = rows
+                .iter()
+                .filter_map(|row| row.get(1).cloned().flatten())
+                .collect();
+            if !fields.is_empty() {
+                column.form = Form::Fields(fields);
+            } else if column.lake_type.ends_with("[]") {
+                column.form = Form::List;
+            }
+            !rows.is_empty()
+        });
+        self.no_repeats(&table)?;
+        self.load_source(&table)?;
+        if table.key.is_empty() {
+            self.check_replay(&table)
+        } else {
+            self.check_current(&table)
+        }
+    }
+
     /// Every `(_df_lsn, _df_seq)` is there once.
     ///
     /// # Errors
@@ -204,15 +264,7 @@ impl Oracle {
 
     /// Fetches the source table into `source_rows`, each value as the lake's type.
     fn load_source(&mut self, table: &Table) -> Result<()> {
-        let texts: Vec<String> = table
-            .columns
-            .iter()
-            .map(|Column { name, .. }| {
-                let name = ident(name);
-                // The output function's text: a cast would strip the padding of char(n).
-                format!("case when {name} is not null then concat({name}) end as {name}")
-            })
-            .collect();
+        let texts: Vec<String> = table.columns.iter().map(Column::source_text).collect();
         let (schema, name) = &table.source;
         let inner = format!(
             "select {} from {}.{}",
@@ -238,8 +290,10 @@ impl Oracle {
         } else {
             table.replay_keyed()
         };
+        let rows = if table.key.is_empty() { ", _rows" } else { "" };
         self.db.execute(&format!(
-            "create or replace temp table lake_rows as {replay}"
+            "create or replace temp table lake_rows as select {}{rows} from ({replay})",
+            table.lake_values()
         ))?;
         if table.key.is_empty() {
             // Counts, so that a million equal rows are one; a negative one is a deletion of nothing.
@@ -256,9 +310,9 @@ impl Oracle {
 
     fn check_current(&mut self, table: &Table) -> Result<()> {
         let view = qualified(&table.target.0, &format!("{}_current", table.target.1));
-        let columns = table.column_list();
+        let values = table.lake_values();
         self.db.execute(&format!(
-            "create or replace temp table lake_rows as select {columns} from {view}"
+            "create or replace temp table lake_rows as select {values} from {view}"
         ))?;
         self.same(&view)
     }
@@ -292,9 +346,54 @@ impl Oracle {
 }
 
 impl Column {
+    /// The expression by which Postgres gives a value as text.
+    fn source_text(&self) -> String {
+        let name = ident(&self.name);
+        match &self.form {
+            // The output function's text: a cast would strip the padding of char(n).
+            Form::Value => {
+                format!("case when {name} is not null then concat({name}) end as {name}")
+            }
+            Form::List => format!("to_json({name})::text as {name}"),
+            Form::Fields(fields) => {
+                let fields: Vec<String> = fields
+                    .iter()
+                    .map(|field| format!("({name}).{}::text", ident(field)))
+                    .collect();
+                // A composite of NULLs only "is null" too, and yet is a value.
+                format!(
+                    "case when {name} is distinct from null then to_json(array[{}])::text end as {name}",
+                    fields.join(", ")
+                )
+            }
+        }
+    }
+
+    /// The lake's value in the form that is compared.
+    fn lake_value(&self) -> String {
+        let name = ident(&self.name);
+        match &self.form {
+            Form::Value => name,
+            Form::List => format!("to_json({name})::varchar as {name}"),
+            Form::Fields(fields) => {
+                let fields: Vec<String> = fields
+                    .iter()
+                    .map(|field| format!("{name}.{}::varchar", ident(field)))
+                    .collect();
+                format!(
+                    "case when {name} is not null then to_json([{}])::varchar end as {name}",
+                    fields.join(", ")
+                )
+            }
+        }
+    }
+
     /// The expression that turns Postgres' text of a value into the type of the lake's column.
     fn typed(&self) -> String {
         let name = ident(&self.name);
+        if !matches!(self.form, Form::Value) {
+            return name;
+        }
         match self.lake_type.as_str() {
             "BLOB" => format!("unhex(substr({name}, 3)) as {name}"),
             other => format!("cast({name} as {other}) as {name}"),
@@ -314,6 +413,11 @@ impl Table {
             .map(|column| column.name.clone())
             .collect();
         idents(&names)
+    }
+
+    fn lake_values(&self) -> String {
+        let values: Vec<String> = self.columns.iter().map(Column::lake_value).collect();
+        values.join(", ")
     }
 
     /// `log`: the changelog after its last `reset` or `truncate`, which is where a replay starts.

@@ -13,12 +13,14 @@
 //! - [`gcs_emulator`] runs an object store.
 //! - [`lake`] knows how to attach and inspect a lake, [`compare`] holds it against its source.
 //! - [`type_matrix`] has a column of every type, with values.
+//! - [`ddl`] changes the schema of a source in every way.
 //! - [`plot`] draws figures over time.
 //! - [`bank`] and [`shop`] are workloads: a bank whose balances must always add up, and a web shop.
 #![forbid(unsafe_code)]
 
 pub mod bank;
 pub mod compare;
+pub mod ddl;
 pub mod duckdb;
 pub mod feeder;
 pub mod gcs_emulator;
@@ -45,3 +47,6 @@ pub use crate::{
     store::{Store, StoreKind},
     tools::Tools,
 };
+
+/// Makes the source's optional event trigger, as `duckfeeder check --ddl-trigger` prints it.
+pub const DDL_TRIGGER: &str = include_str!("../../crates/feeder-core/src/ddl_trigger.sql");

@@ -74,8 +74,10 @@ fn with_stop_a_value_that_does_not_fit_stops_only_its_table() -> Result<()> {
 }
 
 #[test]
-fn a_column_that_is_added_needs_a_resync_and_arrives_with_it() -> Result<()> {
-    let rig = Rig::new()?;
+fn with_stop_a_column_that_is_added_needs_a_resync_and_arrives_with_it() -> Result<()> {
+    let rig = Rig::with(&Options::default(), |config| {
+        config.line("policy", "on_schema_change = \"stop\"")
+    })?;
     rig.source(
         "create table grows (id int primary key); insert into grows values (1);
          create table stays (id int primary key)",

@@ -26,6 +26,7 @@ use pgoutput::{Lsn, Oid};
 use crate::connection::Connection;
 use crate::error::SourceError;
 use crate::row::Row;
+use crate::server::wal_position;
 use crate::tables::oid_array;
 
 /// Partitions at every level below some tables, as seen at one time.
@@ -110,13 +111,8 @@ pub async fn read(
         let root = Oid::new(row.parse("root")?);
         trees.entry(root).or_default().push(partition(&row)?);
     }
-    // The end of what was inserted, since a commit may be seen before it is flushed.
-    let end: Lsn = connection
-        .query_one("select pg_catalog.pg_current_wal_insert_lsn() as lsn")
-        .await?
-        .parse("lsn")?;
     Ok(PartitionTrees {
-        at: before_page_header(end),
+        at: wal_position(connection).await?,
         trees,
     })
 }
@@ -180,36 +176,9 @@ fn partition(row: &Row) -> Result<Partition, SourceError> {
     })
 }
 
-/// At the beginning of a page the next record comes after the page's header, which nothing that was flushed ends at.
-fn before_page_header(lsn: Lsn) -> Lsn {
-    const PAGE: u64 = 8192;
-    // The first page of a file has the longer one.
-    const HEADERS: [u64; 2] = [24, 40];
-    let offset = lsn.get() % PAGE;
-    if HEADERS.contains(&offset) {
-        Lsn::new(lsn.get() - offset)
-    } else {
-        lsn
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_position_behind_a_page_header_is_that_of_the_page() {
-        for (end, expected) in [
-            (0x0200_0000, 0x0200_0000),
-            (0x0200_0028, 0x0200_0000),
-            (0x0200_2018, 0x0200_2000),
-            (0x0200_2028, 0x0200_2000),
-            (0x0200_2030, 0x0200_2030),
-            (0x0200_1ff8, 0x0200_1ff8),
-        ] {
-            assert_eq!(before_page_header(Lsn::new(end)), Lsn::new(expected));
-        }
-    }
 
     #[test]
     fn only_a_file_of_later_than_the_attachment_counts() {

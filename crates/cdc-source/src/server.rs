@@ -1,5 +1,7 @@
 //! Facts about the server that preconditions are checked against.
 
+use pgoutput::Lsn;
+
 use crate::connection::{Connection, ServerVersion};
 use crate::error::SourceError;
 
@@ -128,6 +130,33 @@ async fn process_id(connection: &mut Connection) -> Result<i32, SourceError> {
         .parse("pid")
 }
 
+/// A position of the primary's WAL behind everything that a query so far can have shown, and that its stream reaches
+/// without another record.
+///
+/// # Errors
+/// As [`Connection::query`].
+pub async fn wal_position(connection: &mut Connection) -> Result<Lsn, SourceError> {
+    // The end of what was inserted, since a commit may be seen before it is flushed.
+    let end: Lsn = connection
+        .query_one("select pg_catalog.pg_current_wal_insert_lsn() as lsn")
+        .await?
+        .parse("lsn")?;
+    Ok(before_page_header(end))
+}
+
+/// At the beginning of a page the next record comes after the page's header, which nothing that was flushed ends at.
+fn before_page_header(lsn: Lsn) -> Lsn {
+    const PAGE: u64 = 8192;
+    // The first page of a file has the longer one.
+    const HEADERS: [u64; 2] = [24, 40];
+    let offset = lsn.get() % PAGE;
+    if HEADERS.contains(&offset) {
+        Lsn::new(lsn.get() - offset)
+    } else {
+        lsn
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +215,20 @@ mod tests {
                 detect_pooler(&mut first, &mut second).await.unwrap(),
                 *expected
             );
+        }
+    }
+
+    #[test]
+    fn a_position_behind_a_page_header_is_that_of_the_page() {
+        for (end, expected) in [
+            (0x0200_0000, 0x0200_0000),
+            (0x0200_0028, 0x0200_0000),
+            (0x0200_2018, 0x0200_2000),
+            (0x0200_2028, 0x0200_2000),
+            (0x0200_2030, 0x0200_2030),
+            (0x0200_1ff8, 0x0200_1ff8),
+        ] {
+            assert_eq!(before_page_header(Lsn::new(end)), Lsn::new(expected));
         }
     }
 }

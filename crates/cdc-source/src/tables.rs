@@ -89,6 +89,8 @@ pub struct TableInfo {
     pub deletes: u64,
     /// Other tables inherit from it, by INHERITS, not as partitions.
     pub is_inheritance_parent: bool,
+    /// What `COMMENT ON TABLE` set.
+    pub comment: Option<String>,
     /// The partitions that hold the rows of a partitioned table, in oid order; empty otherwise.
     pub leaves: Vec<LeafInfo>,
 }
@@ -120,6 +122,13 @@ pub struct ColumnInfo {
     pub dimensions: i16,
     /// NOT NULL.
     pub not_null: bool,
+    /// It has a default, or is generated.
+    pub has_default: bool,
+    /// What rows have that were written before the column was added and were not rewritten since
+    /// (`pg_attribute.attmissingval`), as its type's output function prints it; `None` for NULL.
+    pub missing_value: Option<String>,
+    /// What `COMMENT ON COLUMN` set.
+    pub comment: Option<String>,
     /// Whether and how it is generated.
     pub generated: Generated,
     /// The role may read it.
@@ -219,7 +228,7 @@ const RELATIONS: &str = "select c.oid, n.nspname, c.relname, c.relkind, c.relper
     coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid), 0) as updates, \
     coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0) as deletes, \
     c.relkind <> 'p' and exists (select from pg_catalog.pg_inherits i where i.inhparent = c.oid) \
-    as is_parent \
+    as is_parent, pg_catalog.obj_description(c.oid, 'pg_class') as comment \
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
     where c.oid = any ({oids})";
 
@@ -241,7 +250,9 @@ pub(crate) const LEAVES: &str = "with recursive tree (root, oid) as ( \
 
 const COLUMNS: &str = "select a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, \
     a.attndims, pg_catalog.format_type(a.atttypid, a.atttypmod) as type_name, a.attnotnull, \
-    a.attgenerated, \
+    a.attgenerated, a.atthasdef, case when a.atthasmissing \
+    then (a.attmissingval::pg_catalog.text::pg_catalog.text[])[1] end as missing_value, \
+    pg_catalog.col_description(a.attrelid, a.attnum) as comment, \
     pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select') as has_select \
     from pg_catalog.pg_attribute a \
     where a.attrelid = any ({oids}) and a.attnum > 0 and not a.attisdropped \
@@ -293,6 +304,7 @@ fn table_info(row: &Row) -> Result<TableInfo, SourceError> {
         updates: row.parse("updates")?,
         deletes: row.parse("deletes")?,
         is_inheritance_parent: row.flag("is_parent")?,
+        comment: row.parse_opt("comment")?,
         leaves: Vec::new(),
     })
 }
@@ -330,6 +342,9 @@ fn column(row: &Row) -> Result<ColumnInfo, SourceError> {
         type_modifier: row.parse("atttypmod")?,
         dimensions: row.parse("attndims")?,
         not_null: row.flag("attnotnull")?,
+        has_default: row.flag("atthasdef")?,
+        missing_value: row.parse_opt("missing_value")?,
+        comment: row.parse_opt("comment")?,
         generated: match row.text("attgenerated")? {
             "s" => Generated::Stored,
             "v" => Generated::Virtual,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{
-    BackfillMode, CatalogConfig, FeederConfig, FeederName, FlushConfig, KeylessPolicy, Limits,
-    MaintenanceConfig, NumericMapping, OnTableError, OnUnrepresentable, Policy, SourceConfig,
-    TableRule,
+    BackfillMode, CatalogConfig, ChangePolicy, FeederConfig, FeederName, FlushConfig,
+    KeylessPolicy, Limits, MaintenanceConfig, NumericMapping, OnTableError, OnUnrepresentable,
+    Policy, SourceConfig, TableRule,
 };
 use crate::config::{Endpoint, PasswordProvider, PasswordSource, PublicationName, SlotName};
 use secrecy::SecretString;
@@ -184,6 +184,13 @@ impl Builder {
     /// What happens to a value that its lake column cannot hold.
     pub fn on_unrepresentable(mut self, policy: OnUnrepresentable) -> Self {
         self.policy.on_unrepresentable = policy;
+        self
+    }
+
+    /// What DDL at the source does to the lake: by default the lake follows, keeps what was dropped, and begins a new
+    /// column where a type cannot be widened.
+    pub fn on_change(mut self, policy: ChangePolicy) -> Self {
+        self.policy.changes = policy;
         self
     }
 

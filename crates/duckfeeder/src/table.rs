@@ -1,6 +1,6 @@
 //! One rule of which tables are fed, and how.
 
-use crate::config::{ArrayMapping, BackfillMode, NumericMapping, TableRule};
+use crate::config::{ArrayMapping, BackfillMode, ChangeOverrides, NumericMapping, TableRule};
 
 /// A rule for the tables that match `schema.table`; both parts may hold the globs `*` and `?`. An
 /// exact name beats a glob, a later rule beats an earlier one.
@@ -72,6 +72,13 @@ impl Table {
     #[must_use]
     pub fn before_image(mut self, before_image: bool) -> Self {
         self.0.before_image = before_image;
+        self
+    }
+
+    /// What DDL does to the lake's tables, instead of what the feeder does with the others.
+    #[must_use]
+    pub fn on_change(mut self, overrides: ChangeOverrides) -> Self {
+        self.0.changes = overrides;
         self
     }
 

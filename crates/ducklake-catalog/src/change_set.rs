@@ -122,6 +122,14 @@ pub(crate) enum TableOperation {
     SetNullable(ColumnId, bool),
     SetOption(String, String),
     Append(DataFile),
+    SetColumnComment(ColumnId, Option<String>),
+    SetComment(Option<String>),
+    AddField(ColumnId, ColumnDef),
+    RenameField(ColumnId, String),
+    DropField(ColumnId),
+    Rename(String),
+    Move(SchemaSelector),
+    Drop,
 }
 
 impl ChangeSet {
@@ -242,8 +250,9 @@ impl ChangeSet {
         self.table(table, TableOperation::ExpectNextColumnId(id));
     }
 
-    /// Adds a column, NULL in all rows there are. Its id is the table's next, then its children's,
-    /// depth first.
+    /// Adds a column: in all rows there are it has its
+    /// [initial default](ColumnDef::with_initial_default), else NULL. Its id is the table's next, then
+    /// its children's, depth first.
     pub fn add_column(&mut self, table: impl Into<TableRef>, column: ColumnDef) {
         self.table(table, TableOperation::AddColumn(column));
     }
@@ -264,7 +273,8 @@ impl ChangeSet {
     }
 
     /// Changes the type of a top-level column to one it [widens to](LakeType::widens_to). Files
-    /// written before keep their type and are cast when read.
+    /// written before keep their type and are cast when read; where the order of values changes with
+    /// it, the bounds of older files are forgotten.
     pub fn set_column_type(&mut self, table: impl Into<TableRef>, column: ColumnId, ty: LakeType) {
         self.table(table, TableOperation::SetColumnType(column, ty));
     }
@@ -272,6 +282,66 @@ impl ChangeSet {
     /// Sets or drops NOT NULL of a top-level column.
     pub fn set_nullable(&mut self, table: impl Into<TableRef>, column: ColumnId, nullable: bool) {
         self.table(table, TableOperation::SetNullable(column, nullable));
+    }
+
+    /// Sets the comment of a top-level column, or removes it.
+    pub fn set_column_comment(
+        &mut self,
+        table: impl Into<TableRef>,
+        column: ColumnId,
+        comment: Option<String>,
+    ) {
+        self.table(table, TableOperation::SetColumnComment(column, comment));
+    }
+
+    /// Sets the table's comment, or removes it.
+    pub fn set_table_comment(&mut self, table: impl Into<TableRef>, comment: Option<String>) {
+        self.table(table, TableOperation::SetComment(comment));
+    }
+
+    /// Adds a field at the end of a struct, NULL in all rows there are. `parent` is the id of a struct
+    /// at any depth: of a column, of a field, or of a list's element. The field's id is the table's
+    /// next; it has neither a default nor a comment, and may be NULL.
+    pub fn add_struct_field(
+        &mut self,
+        table: impl Into<TableRef>,
+        parent: ColumnId,
+        field: ColumnDef,
+    ) {
+        self.table(table, TableOperation::AddField(parent, field));
+    }
+
+    /// Renames a field of a struct at any depth.
+    pub fn rename_struct_field(
+        &mut self,
+        table: impl Into<TableRef>,
+        field: ColumnId,
+        name: impl Into<String>,
+    ) {
+        self.table(table, TableOperation::RenameField(field, name.into()));
+    }
+
+    /// Drops a field of a struct at any depth, but not the struct's last one.
+    pub fn drop_struct_field(&mut self, table: impl Into<TableRef>, field: ColumnId) {
+        self.table(table, TableOperation::DropField(field));
+    }
+
+    /// Renames a table; its id and its directory stay. The commit fails when the name is taken.
+    pub fn rename_table(&mut self, table: impl Into<TableRef>, name: impl Into<String>) {
+        self.table(table, TableOperation::Rename(name.into()));
+    }
+
+    /// Moves a table to another schema; its id and its directory stay, so that the files of all
+    /// snapshots are where they were. The commit fails when the schema has a table or view of its
+    /// name.
+    pub fn move_table(&mut self, table: impl Into<TableRef>, schema: impl Into<SchemaSelector>) {
+        self.table(table, TableOperation::Move(schema.into()));
+    }
+
+    /// Drops a table; snapshots before keep it. Files that the same change set appends to it are in
+    /// no snapshot, and are cleaned up as files of expired ones are.
+    pub fn drop_table(&mut self, table: impl Into<TableRef>) {
+        self.table(table, TableOperation::Drop);
     }
 
     /// Sets a table option, such as `auto_compact` to `false`. Options have no history.

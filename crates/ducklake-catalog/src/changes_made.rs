@@ -8,6 +8,7 @@ use crate::{TableId, ViewId};
 /// One change of a snapshot, ordered as DuckDB writes them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
+    DroppedTable(TableId),
     DroppedView(ViewId),
     CreatedSchema(String),
     CreatedTable { schema: String, table: String },
@@ -20,6 +21,7 @@ pub(crate) enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::DroppedTable(id) => write!(f, "dropped_table:{id}"),
             Self::DroppedView(id) => write!(f, "dropped_view:{id}"),
             Self::CreatedSchema(schema) => write!(f, "created_schema:{}", quote(schema)),
             Self::CreatedTable { schema, table } => {
@@ -73,10 +75,11 @@ mod tests {
             },
             Change::CreatedSchema("we\"ird, x".into()),
             Change::DroppedView(ViewId::new(5)),
+            Change::DroppedTable(TableId::new(6)),
         ]);
         assert_eq!(
             text,
-            "dropped_view:5,created_schema:\"we\"\"ird, x\",\
+            "dropped_table:6,dropped_view:5,created_schema:\"we\"\"ird, x\",\
              created_table:\"we\"\"ird, x\".\"t,\"\"q\",created_view:\"raw\".\"v\",\
              inserted_into_table:2,inserted_into_table:7,altered_table:2,altered_view:9"
         );

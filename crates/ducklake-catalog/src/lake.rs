@@ -92,7 +92,8 @@ pub struct Table {
     pub schema_name: String,
     /// Its name.
     pub name: String,
-    /// Its directory, with a trailing slash: relative to the data path, or absolute.
+    /// Its directory, with a trailing slash: relative to the data path, or absolute when it lies
+    /// elsewhere.
     pub path: String,
     /// Its top-level columns, in order.
     pub columns: Vec<Column>,

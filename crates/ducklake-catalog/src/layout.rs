@@ -57,6 +57,24 @@ pub(crate) fn normalize_data_path(path: &str) -> Result<String, CatalogError> {
     Ok(format!("{prefix}{below}/"))
 }
 
+/// Whether a path of the catalog stands for itself. No schema or table has such a name as a
+/// directory: [`object_directory`].
+pub(crate) fn is_absolute(path: &str) -> bool {
+    path.starts_with('/') || path.contains("://")
+}
+
+/// How the directory of a table is stored below a schema's: the rest of the path when it lies in the
+/// schema's directory, else the whole of it. The directories are absolute, or relative to
+/// `data_path`; the flag is `path_is_relative`.
+pub(crate) fn stored_below(directory: &str, schema: &str, data_path: &str) -> (String, bool) {
+    let whole = |path: &str| join(data_path, path, !is_absolute(path));
+    let directory = whole(directory);
+    match directory.strip_prefix(&whole(schema)) {
+        Some(rest) if !rest.is_empty() => (rest.to_owned(), true),
+        _ => (directory, false),
+    }
+}
+
 /// Joins a path with the directory that it is relative to.
 pub(crate) fn join(parent: &str, path: &str, is_relative: bool) -> String {
     if is_relative {
@@ -83,6 +101,28 @@ mod tests {
                 "{name:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_table_outside_of_its_schema_has_a_path_that_stands_for_itself() {
+        for (directory, schema, stored, is_relative) in [
+            ("raw/t/", "raw/", "t/", true),
+            ("raw/t/", "other/", "/lake/raw/t/", false),
+            ("/lake/raw/t/", "raw/", "t/", true),
+            ("/mnt/t/", "raw/", "/mnt/t/", false),
+            ("raw/t/", "/lake/raw/", "t/", true),
+            ("raw2/t/", "raw/", "/lake/raw2/t/", false),
+            ("raw/", "raw/", "/lake/raw/", false),
+        ] {
+            let found = stored_below(directory, schema, "/lake/");
+            assert_eq!(
+                found,
+                (stored.to_owned(), is_relative),
+                "{directory} {schema}"
+            );
+        }
+        let moved = stored_below("raw/t/", "other/", "s3://bucket/lake/");
+        assert_eq!(moved, ("s3://bucket/lake/raw/t/".to_owned(), false));
     }
 
     #[test]

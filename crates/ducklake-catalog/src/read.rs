@@ -65,6 +65,8 @@ pub(crate) struct TableHeader {
     schema: SchemaId,
     schema_name: String,
     path: String,
+    /// `path` and `path_is_relative` of the row itself.
+    pub(crate) stored_path: (String, bool),
 }
 
 impl TableHeader {
@@ -168,7 +170,9 @@ pub(crate) async fn read_tables(
 ) -> Result<Vec<TableHeader>, sqlx::Error> {
     sqlx::query(
         "select t.table_id, t.table_uuid, t.table_name, s.schema_id, s.schema_name, s.path, \
-                t.path, coalesce(t.path_is_relative, true) \
+                t.path, coalesce(t.path_is_relative, true), \
+                (select value from ducklake_metadata \
+                  where key = 'data_path' and scope is null limit 1) \
            from ducklake_table t \
            join ducklake_schema s on s.schema_id = t.schema_id and s.end_snapshot is null \
           where t.end_snapshot is null and ($1::bigint[] is null or t.table_id = any($1)) \
@@ -180,13 +184,21 @@ pub(crate) async fn read_tables(
     .iter()
     .map(|row| {
         let schema_path = relative_path(row, 5)?;
+        let stored_path = (relative_path(row, 6)?, row.try_get(7)?);
+        let path = join(&schema_path, &stored_path.0, stored_path.1);
+        // A table that was moved to another schema has an absolute path into the lake.
+        let data_path: Option<String> = row.try_get(8)?;
+        let below = data_path
+            .filter(|data_path| !data_path.is_empty())
+            .and_then(|data_path| path.strip_prefix(&data_path).map(str::to_owned));
         Ok(TableHeader {
             id: TableId::new(row.try_get(0)?),
             uuid: row.try_get(1)?,
             name: row.try_get(2)?,
             schema: SchemaId::new(row.try_get(3)?),
             schema_name: row.try_get(4)?,
-            path: join(&schema_path, &relative_path(row, 6)?, row.try_get(7)?),
+            path: below.unwrap_or(path),
+            stored_path,
         })
     })
     .collect()

@@ -2,8 +2,9 @@
 
 use uuid::Uuid;
 
+use crate::initial_default::spell;
 use crate::layout::object_directory;
-use crate::{ColumnId, LakeType};
+use crate::{ColumnId, InvalidDefault, LakeType};
 
 /// A column to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,10 @@ pub struct ColumnDef {
     pub ty: LakeType,
     /// Whether it may hold NULL. Readers do not enforce it; DuckDB does when it inserts.
     pub nullable: bool,
+    /// What `COMMENT ON COLUMN` sets.
+    pub comment: Option<String>,
+    /// As DuckDB casts it.
+    initial_default: Option<String>,
 }
 
 impl ColumnDef {
@@ -24,6 +29,8 @@ impl ColumnDef {
             name: name.into(),
             ty,
             nullable: true,
+            comment: None,
+            initial_default: None,
         }
     }
 
@@ -32,6 +39,33 @@ impl ColumnDef {
     pub fn not_null(mut self) -> Self {
         self.nullable = false;
         self
+    }
+
+    /// Sets the comment.
+    #[must_use]
+    pub fn with_comment(mut self, comment: impl Into<String>) -> Self {
+        self.comment = Some(comment.into());
+        self
+    }
+
+    /// Gives the column a constant value in the rows that are there, and in rows that others insert
+    /// without naming it, as DuckDB's `ADD COLUMN ... DEFAULT` does. Without it, they have NULL.
+    ///
+    /// The text is the value's as Postgres (with ISO dates and hexadecimal `bytea`) or DuckDB prints
+    /// it; a `blob` is taken in Postgres' form only, `\x00ff`. Files of the column are written with
+    /// their values and never read it.
+    ///
+    /// # Errors
+    /// When the text is no value of the column's type, or DuckDB reads no default of such a type:
+    /// lists, structs, maps, `timetz`, `interval` and what cannot be written.
+    pub fn with_initial_default(mut self, text: &str) -> Result<Self, InvalidDefault> {
+        self.initial_default = Some(spell(text, &self.ty)?);
+        Ok(self)
+    }
+
+    /// The value in the rows that are there, as DuckDB casts it.
+    pub fn initial_default(&self) -> Option<&str> {
+        self.initial_default.as_deref()
     }
 }
 
@@ -84,6 +118,15 @@ impl TableDef {
         object_directory(&self.name, self.uuid)
     }
 
+    /// The id that the first column added later will have.
+    pub fn next_column_id(&self) -> ColumnId {
+        let mut next = FIRST_COLUMN_ID;
+        for column in &self.columns {
+            ColumnIds::allocate(&column.ty, &mut next);
+        }
+        ColumnId::new(next)
+    }
+
     /// The ids that the columns will have, in order: counted from 1, depth first. They are the
     /// Parquet field ids of the table's files, so that files can be written before the commit.
     pub fn column_ids(&self) -> Vec<ColumnIds> {
@@ -113,7 +156,8 @@ impl ColumnIds {
         self.children.first().map(|child| child.id)
     }
 
-    pub(crate) fn allocate(ty: &LakeType, next: &mut i64) -> Self {
+    /// The ids of a new column of this type and its children, counted from `next` on, which is moved behind them.
+    pub fn allocate(ty: &LakeType, next: &mut i64) -> Self {
         let id = ColumnId::new(*next);
         *next += 1;
         let children = ty

@@ -22,10 +22,13 @@ mod it {
     mod commit;
     mod concurrency;
     mod connections;
+    mod ddl;
+    mod ddl_random;
     mod differential;
     mod evolution;
     mod example;
     mod files;
     mod reading;
+    mod retype;
     mod statistics;
 }

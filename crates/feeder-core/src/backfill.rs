@@ -18,18 +18,20 @@ use cdc_source::{
     Connection, CopySession, CtidRange, Endpoint, SessionKind, SourceErrorKind, shape,
 };
 use parquet_writer::{EncodeOptions, RowBatchBuilder};
-use pgoutput::{CopyBinaryDecoder, Lsn, Oid};
+use pgoutput::{CopyBinaryDecoder, Lsn};
 use storage::Storage;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{Control, Fence};
+use crate::copy_round::{CopyRequest, CopySnapshot, Leaf};
 use crate::dead_letters::DeadLetters;
-use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
+use crate::encode::{Op, RowEncoder, RowHead};
 use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::evolution::Found;
 use crate::failpoint::{self, Failpoint};
-use crate::file::{FileWriter, LakeTable, UploadedFile};
+use crate::file::{FileWriter, UploadedFile};
 use crate::layout::SourceColumn;
 
 mod new_file;
@@ -42,39 +44,6 @@ const BATCH_BYTES: usize = 8 << 20;
 const RESET_SEQ: i64 = -(1 << 62);
 /// Each range numbers its rows from a block of its own.
 const RANGE_BLOCK: i64 = 1 << 40;
-
-/// A table to copy.
-#[derive(Clone, Debug)]
-pub(crate) struct CopyRequest {
-    pub(crate) lake: Arc<LakeTable>,
-    pub(crate) columns: Vec<SourceColumn>,
-    /// Columns that tell its rows apart, for what is said of a value that does not fit.
-    pub(crate) key: Vec<String>,
-    pub(crate) options: RowOptions,
-    pub(crate) row_filter: Option<String>,
-    pub(crate) root: Leaf,
-    /// Heap relations that hold the rows: the table itself, or its leaf partitions. None are copied from when the
-    /// changelog is to begin without the rows there are.
-    pub(crate) leaves: Vec<Leaf>,
-    /// From the source's statistics, for progress.
-    pub(crate) estimated_rows: u64,
-}
-
-/// A heap relation.
-#[derive(Clone, Debug)]
-pub(crate) struct Leaf {
-    pub(crate) oid: Oid,
-    pub(crate) schema: String,
-    pub(crate) name: String,
-}
-
-/// A snapshot of the source that everything of one round is read under.
-pub(crate) struct CopySnapshot {
-    /// Commits before it are in the snapshot, all others in the stream.
-    pub(crate) point: Lsn,
-    /// The name under which it is exported.
-    pub(crate) name: String,
-}
 
 /// What a round tells the intake.
 #[derive(Debug)]
@@ -90,6 +59,12 @@ pub(crate) enum CopyEvent {
         point: Lsn,
         files: Vec<UploadedFile>,
         rows: u64,
+    },
+    /// These tables are defined otherwise at the source: the lake follows once the stream has come to `position`, and
+    /// then they are copied.
+    Changed {
+        tables: Vec<(u32, Found)>,
+        position: Lsn,
     },
     /// The table changed since the snapshot: it needs another round.
     Again { source_oid: u32, reason: String },

@@ -8,6 +8,7 @@
 //! used up. A lost answer to COMMIT is resolved by reading the checkpoint row (I11).
 
 mod appends;
+mod change_set;
 mod files_hook;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
-use ducklake_catalog::{Catalog, CatalogErrorKind, ChangeSet, TableRef};
+use ducklake_catalog::{Catalog, CatalogErrorKind};
 use parquet_writer::EncodeOptions;
 use pgoutput::Lsn;
 use storage::Storage;
@@ -28,10 +29,12 @@ use crate::control::{
 };
 use crate::epoch::{CopiedTable, EpochEnd, Part, Report, TableBatch, Work};
 use crate::error::{FeederError, FeederErrorKind, control_error, from_catalog};
+use crate::evolution::Evolution;
 use crate::failpoint::{self, Failpoint};
 use crate::file::{FileWriter, LakeTable, UploadedFile};
 use crate::meters::{Meters, Origin, Stage};
 use crate::retry::Backoff;
+use crate::version::TableVersion;
 
 pub(crate) use self::appends::AppendWriter;
 use self::appends::Uploaded;
@@ -60,6 +63,9 @@ pub(crate) struct Committer {
 struct Commit<'a> {
     files: &'a [UploadedFile],
     appended: &'a Uploaded,
+    evolutions: &'a [Evolution],
+    /// Tables as they are in the lake, and are to have their view, where they come with a copy.
+    copied: Option<&'a TableVersion>,
     to: Lsn,
     source_time: Option<i64>,
     transitions: &'a [TableTransition],
@@ -192,12 +198,15 @@ impl Committer {
             })
             .map(|(_, file)| file)
             .collect();
+        let mut evolutions = end.evolutions;
         let mut transitions = end.transitions;
         transitions.extend(unrepresentable(&files));
         let mut incomplete = end.incomplete;
         let mut appended = self.upload_appends(reports).await?;
         let snapshot = loop {
-            if files.is_empty() && appended.is_empty() {
+            let untouched = !evolutions.iter().any(Evolution::touches_lake);
+            if files.is_empty() && appended.is_empty() && untouched {
+                transitions.splice(0..0, change_set::shapes(&evolutions)?);
                 return self
                     .advance(end.to, end.commit_timestamp, &transitions, reports)
                     .await;
@@ -205,6 +214,8 @@ impl Committer {
             let commit = Commit {
                 files: &files,
                 appended: &appended,
+                evolutions: &evolutions,
+                copied: None,
                 to: end.to,
                 source_time: end.commit_timestamp,
                 transitions: &transitions,
@@ -220,6 +231,7 @@ impl Committer {
                     // Rule 17: the others go on without it.
                     tracing::error!(table = %table.source, error = %error, "the table's lake table was changed by somebody else");
                     files.retain(|file| file.table.source_oid != table.source_oid);
+                    evolutions.retain(|step| step.to.lake.source_oid != table.source_oid);
                     transitions.retain(|transition| transition.source_oid != table.source_oid);
                     let reason = error.to_string();
                     transitions.push(TableTransition::error(
@@ -272,18 +284,20 @@ impl Committer {
         let commit = Commit {
             files: &copy.files,
             appended: &Uploaded::NOTHING,
+            evolutions: &[],
+            copied: Some(&copy.version),
             to: self.checkpoint,
             source_time: None,
             transitions: &transitions,
             incomplete: &copy.incomplete,
             origin: Origin::Copy,
         };
-        let source_oid = copy.table.source_oid;
+        let source_oid = copy.version.lake.source_oid;
         failpoint::reach(Failpoint::CopyBeforeCommit);
         match self.commit(&commit, reports).await {
             Ok(snapshot) => {
                 failpoint::reach(Failpoint::CopyCommitted);
-                tracing::info!(table = %copy.table.source, rows = copy.rows, point = %copy.point, snapshot, "the copy is in the lake");
+                tracing::info!(table = %copy.version.lake.source, rows = copy.rows, point = %copy.point, snapshot, "the copy is in the lake");
                 tell(
                     reports,
                     Report::CopyCommitted {
@@ -390,13 +404,17 @@ impl Committer {
     async fn try_commit(&self, commit: &Commit<'_>) -> Result<i64, CommitFailure> {
         let attempt = Uuid::now_v7();
         let files: Vec<&UploadedFile> = commit.files.iter().chain(&commit.appended.files).collect();
+        let (changes, shapes) =
+            change_set::of(&self.feeder, commit).map_err(CommitFailure::Other)?;
+        let mut transitions = shapes;
+        transitions.extend_from_slice(commit.transitions);
         let epoch = EpochHook::new(
             &self.fence,
             attempt,
             self.checkpoint,
             commit.to,
             commit.source_time,
-            commit.transitions.to_vec(),
+            transitions,
             files.iter().map(|file| file.object_path.clone()).collect(),
         )
         .with_append_positions(commit.appended.positions.clone());
@@ -405,7 +423,6 @@ impl Committer {
             files: &files,
             storage: self.storage.as_ref(),
         };
-        let changes = self.change_set(commit);
         if matches!(commit.origin, Origin::Stream) {
             failpoint::oversleep(Failpoint::CommitOverslept).await;
         }
@@ -448,44 +465,6 @@ impl Committer {
                 Err(error) => return Err(CommitFailure::Other(error)),
             }
         }
-    }
-
-    fn change_set(&self, commit: &Commit<'_>) -> ChangeSet {
-        if let Origin::Append = commit.origin {
-            let mut changes = appends::describe(&self.feeder);
-            appends::add(&mut changes, commit.appended);
-            return changes;
-        }
-        let extra = serde_json::json!({
-            "feeder": self.feeder,
-            "lsn": commit.to.to_string(),
-            "commit_timestamp": commit.source_time.map(crate::clock::utc_text),
-            "complete": commit.incomplete.is_empty(),
-            "incomplete": commit.incomplete,
-        });
-        let mut changes = ChangeSet::new()
-            .with_author("duckfeeder")
-            .with_message(format!(
-                "{}: {} up to {}",
-                self.feeder,
-                match commit.origin {
-                    Origin::Copy => "first copy",
-                    _ => "changes",
-                },
-                commit.to
-            ))
-            .with_extra_info(extra.to_string());
-        let mut seen = Vec::new();
-        for file in commit.files {
-            let table = TableRef::Existing(file.table.table_id);
-            if !seen.contains(&file.table.table_id) {
-                seen.push(file.table.table_id);
-                changes.expect_columns(table, file.table.expected_columns());
-            }
-            changes.append_file(table, file.data.clone());
-        }
-        appends::add(&mut changes, commit.appended);
-        changes
     }
 
     async fn wait(
@@ -568,16 +547,18 @@ fn classify(commit: &Commit<'_>, error: ducklake_catalog::CatalogError) -> Commi
         if commit.appended.names(&error) {
             return CommitFailure::Appended(from_catalog(error));
         }
+        let changed = commit.evolutions.iter().map(|step| &step.to.lake);
         let table = commit
             .files
             .iter()
-            .find(|file| {
+            .map(|file| &file.table)
+            .chain(changed)
+            .find(|table| {
                 // One that was dropped has no name any more.
-                let table = &file.table;
                 error.object() == format!("table {}", table.target)
                     || error.object() == format!("table {}", table.table_id)
             })
-            .map(|file| Arc::clone(&file.table));
+            .map(Arc::clone);
         if let Some(table) = table {
             return CommitFailure::Table(table, from_catalog(error));
         }

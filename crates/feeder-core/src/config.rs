@@ -154,6 +154,8 @@ pub struct TableRule {
     pub arrays: BTreeMap<String, ArrayMapping>,
     /// Whether the lake also gets the old values that the server sends, in `_df_before`.
     pub before_image: bool,
+    /// Overrides [`Policy::changes`].
+    pub changes: ChangeOverrides,
 }
 
 impl TableRule {
@@ -170,6 +172,7 @@ impl TableRule {
             numeric: BTreeMap::new(),
             arrays: BTreeMap::new(),
             before_image: false,
+            changes: ChangeOverrides::default(),
         }
     }
 }
@@ -192,6 +195,97 @@ pub struct Policy {
     pub on_table_error: OnTableError,
     /// A value that its lake column cannot hold.
     pub on_unrepresentable: OnUnrepresentable,
+    /// DDL at the source.
+    pub changes: ChangePolicy,
+}
+
+/// What DDL at the source does to the lake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangePolicy {
+    /// Which changes are followed at all.
+    pub on_schema_change: OnSchemaChange,
+    /// A column that was dropped.
+    pub on_drop_column: OnDropColumn,
+    /// A column whose new type its lake column cannot become.
+    pub on_type_change: OnTypeChange,
+    /// A table that was dropped.
+    pub on_drop_table: OnDropTable,
+}
+
+/// A table's own choices, instead of those of the [`Policy`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeOverrides {
+    /// Instead of [`ChangePolicy::on_schema_change`].
+    pub on_schema_change: Option<OnSchemaChange>,
+    /// Instead of [`ChangePolicy::on_drop_column`].
+    pub on_drop_column: Option<OnDropColumn>,
+    /// Instead of [`ChangePolicy::on_type_change`].
+    pub on_type_change: Option<OnTypeChange>,
+    /// Instead of [`ChangePolicy::on_drop_table`].
+    pub on_drop_table: Option<OnDropTable>,
+}
+
+impl ChangeOverrides {
+    pub(crate) fn over(self, policy: ChangePolicy) -> ChangePolicy {
+        ChangePolicy {
+            on_schema_change: self.on_schema_change.unwrap_or(policy.on_schema_change),
+            on_drop_column: self.on_drop_column.unwrap_or(policy.on_drop_column),
+            on_type_change: self.on_type_change.unwrap_or(policy.on_type_change),
+            on_drop_table: self.on_drop_table.unwrap_or(policy.on_drop_table),
+        }
+    }
+}
+
+/// Which changes of a table's definition are followed. One that is not is an error of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnSchemaChange {
+    /// All of them.
+    #[default]
+    Follow,
+    /// New columns only.
+    AdditiveOnly,
+    /// None.
+    Stop,
+}
+
+impl OnSchemaChange {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Follow => "follow",
+            Self::AdditiveOnly => "additive_only",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// What becomes of the lake's column when its source column is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDropColumn {
+    /// It stays, NULL in new rows: the history stays readable.
+    #[default]
+    Keep,
+    /// It is dropped too; earlier snapshots still have it.
+    Drop,
+}
+
+/// What happens when a column's new type is no widening of its lake type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnTypeChange {
+    /// The lake's column is kept under another name, and a new one begins; the table is copied again.
+    #[default]
+    NewColumn,
+    /// It is an error of the table.
+    Stop,
+}
+
+/// What becomes of the lake's table when its source table is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDropTable {
+    /// It stays with all its history.
+    #[default]
+    Keep,
+    /// It is dropped too; earlier snapshots still have it.
+    Drop,
 }
 
 /// What happens to a row with a value that its lake column cannot hold, such as `NaN` in a decimal.

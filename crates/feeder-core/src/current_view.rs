@@ -16,18 +16,33 @@
 //! under replica identity DEFAULT and FULL; the columns of the identity index under USING INDEX; no
 //! view otherwise. Every row of the changelog but `reset` and `truncate` carries its key.
 
+use std::collections::BTreeMap;
+
 /// The name of the view for a changelog table.
 pub fn view_name(table: &str) -> String {
     format!("{table}_current")
 }
 
+/// A name that a column had before it was renamed. `_df_unchanged` of the rows before names it so.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FormerName {
+    /// The name.
+    pub name: String,
+    /// `_df_lsn` of the first row with another name.
+    pub until_lsn: i64,
+    /// `_df_seq` of that row.
+    pub until_seq: i64,
+}
+
 /// What a view shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CurrentView<'a> {
     schema: &'a str,
     table: &'a str,
     key: &'a [String],
     columns: &'a [String],
+    /// By column: the name that `_df_unchanged` has for it in a row of the history.
+    unchanged_names: BTreeMap<&'a str, String>,
 }
 
 impl<'a> CurrentView<'a> {
@@ -50,7 +65,39 @@ impl<'a> CurrentView<'a> {
             table,
             key,
             columns,
+            unchanged_names: BTreeMap::new(),
         })
+    }
+
+    /// The same with names that columns had, oldest first.
+    #[must_use]
+    pub fn with_former_names(mut self, columns: &[(&'a str, &[FormerName])]) -> Self {
+        for (column, former) in columns {
+            if former.is_empty() {
+                continue;
+            }
+            let cases: Vec<String> = former
+                .iter()
+                .map(|former| {
+                    format!(
+                        "when pos < {{'l': {}, 's': {}}} then {}",
+                        former.until_lsn,
+                        former.until_seq,
+                        literal(&former.name)
+                    )
+                })
+                .collect();
+            let name = format!("case {} else {} end", cases.join(" "), literal(column));
+            self.unchanged_names.insert(column, name);
+        }
+        self
+    }
+
+    fn unchanged_name(&self, column: &str) -> String {
+        self.unchanged_names
+            .get(column)
+            .cloned()
+            .unwrap_or_else(|| literal(column))
     }
 
     /// The view's query: every source column, then `_df_unchanged`.
@@ -102,7 +149,7 @@ where op <> 'delete'"
             } else {
                 let carried = format!(
                     "not coalesce(list_contains(unchanged, {}), false)",
-                    literal(name)
+                    self.unchanged_name(name)
                 );
                 format!("arg_max_null({alias}, pos) filter ({carried}) as {alias}")
             }
@@ -112,9 +159,10 @@ where op <> 'delete'"
             .iter()
             .filter(|name| !self.key.contains(name))
             .map(|name| {
-                let name = literal(name);
                 format!(
-                    "case when bool_and(coalesce(list_contains(unchanged, {name}), false)) then {name} end"
+                    "case when bool_and(coalesce(list_contains(unchanged, {}), false)) then {} end",
+                    self.unchanged_name(name),
+                    literal(name)
                 )
             })
             .collect();

@@ -10,7 +10,7 @@ use pgoutput::Datum;
 
 use crate::encode::RowHead;
 use crate::file::LakeTable;
-use crate::types::{self, Reader, ValueProblem};
+use crate::types::{self, Reader};
 
 /// The lake table's name, in every target schema.
 pub(crate) const TABLE: &str = "_df_dead_letters";
@@ -33,9 +33,7 @@ impl Letter {
         reader: &Reader,
         datum: Datum<'_>,
     ) -> Result<Self, String> {
-        let value = types::output_text(reader, datum).map_err(|problem| match problem {
-            ValueProblem::Unrepresentable(problem) | ValueProblem::Malformed(problem) => problem,
-        })?;
+        let value = types::output_text(reader, datum).map_err(|problem| problem.to_string())?;
         Ok(Self {
             column: column.to_owned(),
             reason,

@@ -48,6 +48,8 @@ pub(crate) struct RowHead {
 pub(crate) struct EncodeError {
     pub(crate) column: String,
     pub(crate) problem: String,
+    /// A composite type was altered: its attributes have to be looked up anew.
+    pub(crate) altered: bool,
 }
 
 /// How rows of a table are encoded, apart from its columns.
@@ -144,6 +146,7 @@ impl RowEncoder {
             let appended = types::append(column, &target.reader, datum, &mut self.scratch);
             if let Err(problem) = appended {
                 let name = name(&self.names, target.column);
+                let altered = problem == ValueProblem::Altered;
                 refuse(problem, self.options.on_unrepresentable)
                     .and_then(|reason| {
                         discarded(column)?;
@@ -154,6 +157,7 @@ impl RowEncoder {
                     .map_err(|problem| EncodeError {
                         column: name.to_owned(),
                         problem,
+                        altered,
                     })?;
             }
         }
@@ -197,6 +201,7 @@ impl RowEncoder {
             let appended = types::append(field, &target.reader, datum, &mut self.scratch);
             if let Err(problem) = appended {
                 let name = format!("{BEFORE}.{}", name(&self.names, target.column));
+                let altered = problem == ValueProblem::Altered;
                 refuse(problem, self.options.on_unrepresentable)
                     .and_then(|reason| {
                         discarded(field)?;
@@ -207,6 +212,7 @@ impl RowEncoder {
                     .map_err(|problem| EncodeError {
                         column: name.clone(),
                         problem,
+                        altered,
                     })?;
             }
         }
@@ -268,7 +274,7 @@ fn refuse(problem: ValueProblem, policy: OnUnrepresentable) -> Result<String, St
         (ValueProblem::Unrepresentable(reason), OnUnrepresentable::Stop) => Err(format!(
             "{reason}, and on_unrepresentable is \"stop\"; with \"null\" the cell becomes NULL and the value goes to the dead letters"
         )),
-        (ValueProblem::Malformed(problem), _) => Err(problem),
+        (problem, _) => Err(problem.to_string()),
     }
 }
 
@@ -329,6 +335,7 @@ fn internal(problem: String) -> EncodeError {
     EncodeError {
         column: String::new(),
         problem,
+        altered: false,
     }
 }
 

@@ -8,7 +8,9 @@ use tokio::sync::oneshot;
 
 use crate::control::TableTransition;
 use crate::error::FeederError;
+use crate::evolution::Evolution;
 use crate::file::{LakeTable, UploadedFile};
+use crate::version::TableVersion;
 
 /// Work for the committer, done strictly in order.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub(crate) struct EpochEnd {
     pub(crate) to: Lsn,
     /// Commit time of its last transaction, in microseconds since 1970-01-01 UTC.
     pub(crate) commit_timestamp: Option<i64>,
+    /// Changes of tables' definitions, in the order of each table.
+    pub(crate) evolutions: Vec<Evolution>,
     pub(crate) transitions: Vec<TableTransition>,
     /// Tables that failed inside a transaction whose rows were handed over before: source OID and transaction.
     pub(crate) cut: Vec<(u32, Lsn)>,
@@ -61,7 +65,8 @@ pub(crate) struct EpochEnd {
 /// A table whose rows are copied and uploaded.
 #[derive(Debug)]
 pub(crate) struct CopiedTable {
-    pub(crate) table: Arc<LakeTable>,
+    /// As the lake has it when this is committed; the files may be of an earlier version.
+    pub(crate) version: Arc<TableVersion>,
     /// The consistent point.
     pub(crate) point: Lsn,
     pub(crate) files: Vec<UploadedFile>,

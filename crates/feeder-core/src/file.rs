@@ -16,7 +16,7 @@ use crate::layout::LakeColumn;
 use crate::stats;
 
 /// A lake table that this feeder writes to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LakeTable {
     /// OID of the source table.
     pub(crate) source_oid: u32,
@@ -24,11 +24,15 @@ pub(crate) struct LakeTable {
     pub(crate) source: String,
     /// `schema.table` in the lake.
     pub(crate) target: String,
+    pub(crate) target_schema: String,
+    pub(crate) target_table: String,
     pub(crate) table_id: TableId,
     /// Directory of the table's files below the lake's data path, without slashes at the ends.
     pub(crate) directory: String,
     pub(crate) schema: FileSchema,
     pub(crate) columns: Vec<LakeColumn>,
+    /// The id that the next new column gets.
+    pub(crate) next_column_id: i64,
     /// Where values go that its columns cannot hold; `None` for that table itself.
     pub(crate) dead_letters: Option<Arc<LakeTable>>,
 }

@@ -5,52 +5,58 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parquet_writer::RowBatchBuilder;
 use pgoutput::{Lsn, Message, RelationId};
 use rustc_hash::FxHashMap;
 
-use crate::config::OnTableError;
+use crate::config::{OnTableError, OnUnrepresentable};
 use crate::control::TableTransition;
 use crate::coordinator::Coordinator;
-use crate::dead_letters::DeadLetters;
 use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
 use crate::epoch::{EpochEnd, Part, TableBatch};
 use crate::error::{FeederError, FeederErrorKind};
 use crate::file::LakeTable;
-use crate::layout::SourceColumn;
+use crate::select::Selection;
 use crate::status::TableState;
 use crate::types::ColumnSettings;
+use crate::version::TableVersion;
 
+mod changes;
 mod slot;
+
+use changes::Waiting;
 
 use slot::{ChangeError, Slot};
 
 /// A table that is fed.
 #[derive(Debug)]
 pub(crate) struct FedTable {
-    pub(crate) lake: Arc<LakeTable>,
-    pub(crate) columns: Vec<SourceColumn>,
-    /// Columns that may be on the wire and are not the lake's: excluded ones, and generated ones that were not
-    /// published when the table was copied.
-    pub(crate) ignored: Vec<String>,
-    /// Stored generated columns of the lake's table: rows from before they were published come without them.
-    pub(crate) generated: Vec<String>,
-    /// The view's key: changing it is a delete and an update.
-    pub(crate) key: Vec<String>,
-    pub(crate) options: RowOptions,
+    pub(crate) version: Arc<TableVersion>,
+    pub(crate) selection: Selection,
+    pub(crate) settings: ColumnSettings,
+    pub(crate) on_unrepresentable: OnUnrepresentable,
     /// Cells that became NULL since the copy that the lake holds, as committed.
     pub(crate) unrepresentable: u64,
-    /// The replica identity that the key follows from (rule 10).
-    pub(crate) identity: String,
-    pub(crate) settings: ColumnSettings,
-    pub(crate) row_filter: Option<String>,
-    /// Whether a copy takes the rows there are, or only marks its beginning.
-    pub(crate) copy_rows: bool,
     pub(crate) state: TableState,
     /// Why it is in error.
     pub(crate) error: Option<String>,
     /// Changes that arrived since it is in error, in this life of the process or an earlier one.
     pub(crate) discarded: u64,
+    /// A copy as of this position or before lacks what was rewritten at the source since.
+    pub(crate) copy_after: Lsn,
+}
+
+impl FedTable {
+    /// What all versions share but the columns: names and place.
+    pub(crate) fn lake(&self) -> &Arc<LakeTable> {
+        &self.version.lake
+    }
+
+    pub(crate) fn options(&self) -> RowOptions {
+        RowOptions {
+            on_unrepresentable: self.on_unrepresentable,
+            before_image: self.version.shape.before_image,
+        }
+    }
 }
 
 /// See the module's documentation.
@@ -65,6 +71,15 @@ pub(crate) struct Intake {
     cut: Vec<(u32, Lsn)>,
     commit_timestamp: Option<i64>,
     on_table_error: OnTableError,
+    /// A change that cannot be taken in before the source's catalog was asked about its table. Nothing is read meanwhile.
+    waiting: Option<Waiting>,
+}
+
+/// What became of a message.
+enum Taken {
+    In,
+    /// It has to wait until the source was asked about this table.
+    Unknown(RelationId),
 }
 
 struct Transaction {
@@ -91,25 +106,11 @@ impl Intake {
             cut: Vec::new(),
             commit_timestamp: None,
             on_table_error,
+            waiting: None,
         };
         for table in tables {
-            let batch = RowBatchBuilder::new(&table.lake.schema);
-            let letters = table.lake.dead_letters.clone().map(DeadLetters::new);
-            let slot = Slot {
-                recorded: table.discarded,
-                table,
-                relation: None,
-                plan: None,
-                batch,
-                letters,
-                committed_rows: 0,
-                accounted: 0,
-                salvaged: Vec::new(),
-                before_failure: None,
-                copied: false,
-                lacking: None,
-            };
-            let id = RelationId::new(slot.table.lake.source_oid);
+            let slot = Slot::new(table);
+            let id = RelationId::new(slot.table.lake().source_oid);
             intake.tables.insert(id, slot);
         }
         intake
@@ -126,21 +127,9 @@ impl Intake {
         self.transitions.clear();
         self.cut.clear();
         self.commit_timestamp = None;
+        self.waiting = None;
         for slot in self.tables.values_mut() {
-            slot.relation = None;
-            slot.plan = None;
-            slot.lacking = None;
-            // Those of transactions that are sent again count then.
-            slot.table.discarded = slot.recorded;
-            slot.clear();
-            if let Some(state) = slot.before_failure.take() {
-                slot.table.error = None;
-                slot.table.state = match state {
-                    // Its copy was given up when it failed.
-                    TableState::Copying => TableState::Pending,
-                    state => state,
-                };
-            }
+            slot.restart();
         }
     }
 
@@ -174,7 +163,7 @@ impl Intake {
             .tables
             .values()
             .filter(|slot| slot.table.state != TableState::Streaming)
-            .map(|slot| slot.table.lake.source.clone())
+            .map(|slot| slot.table.lake().source.clone())
             .collect();
         names.sort_unstable();
         names
@@ -185,6 +174,13 @@ impl Intake {
     /// # Errors
     /// A message out of place, or a table's error under `on_table_error = "hold"`.
     pub(crate) fn message(&mut self, message: Message, now: Instant) -> Result<(), FeederError> {
+        if let Taken::Unknown(relation) = self.take(&message, now)? {
+            self.waiting = Some(Waiting::Change(relation, message));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: &Message, now: Instant) -> Result<Taken, FeederError> {
         match message {
             Message::Begin(begin) => {
                 let skip = self.coordinator.begin(begin.final_lsn);
@@ -195,7 +191,7 @@ impl Intake {
                     seq: 0,
                     skip,
                 });
-                Ok(())
+                Ok(Taken::In)
             }
             Message::Commit(commit) => {
                 let transaction = self.transaction.take();
@@ -208,15 +204,15 @@ impl Intake {
                     }
                 }
                 self.coordinator.commit(commit.end_lsn);
-                Ok(())
+                Ok(Taken::In)
             }
             Message::Relation(relation) => {
                 // Judged when its first row arrives: a relation of a skipped transaction may be long outdated.
                 if let Some(slot) = self.tables.get_mut(&relation.id) {
-                    slot.relation = Some(relation);
+                    slot.relation = Some(relation.clone());
                     slot.plan = None;
                 }
-                Ok(())
+                Ok(Taken::In)
             }
             Message::Insert(insert) => self.change(insert.relation, now, |slot, head| {
                 slot.row(head, Op::Insert, &insert.new, None, None)?;
@@ -241,9 +237,13 @@ impl Intake {
                         Ok(1)
                     })?;
                 }
-                Ok(())
+                Ok(Taken::In)
             }
-            Message::Origin(_) | Message::Type(_) | Message::Message(_) => Ok(()),
+            Message::Message(message) => {
+                self.announced(message);
+                Ok(Taken::In)
+            }
+            Message::Origin(_) | Message::Type(_) => Ok(Taken::In),
             other => Err(FeederError::permanent(
                 FeederErrorKind::Source,
                 format!("the server sent {other:?}, which was not asked for"),
@@ -256,7 +256,7 @@ impl Intake {
         relation: RelationId,
         now: Instant,
         append: impl FnOnce(&mut Slot, RowHead) -> Result<i64, ChangeError>,
-    ) -> Result<(), FeederError> {
+    ) -> Result<Taken, FeederError> {
         let Some(transaction) = &mut self.transaction else {
             return Err(FeederError::permanent(
                 FeederErrorKind::Source,
@@ -264,21 +264,21 @@ impl Intake {
             ));
         };
         if transaction.skip {
-            return Ok(());
+            return Ok(Taken::In);
         }
         // A publication made by the DBA may hold tables that are not fed.
         let Some(slot) = self.tables.get_mut(&relation) else {
-            return Ok(());
+            return Ok(Taken::In);
         };
         match slot.table.state {
-            TableState::Paused => return Ok(()),
+            TableState::Paused => return Ok(Taken::In),
             TableState::Error => {
                 if slot.table.discarded == slot.recorded {
                     // The count alone is worth an epoch.
                     self.coordinator.buffered(1, self.buffered, now);
                 }
                 slot.table.discarded += 1;
-                return Ok(());
+                return Ok(Taken::In);
             }
             _ => {}
         }
@@ -303,12 +303,14 @@ impl Intake {
                 slot.accounted = size;
                 let rows = u64::try_from(rows).unwrap_or_default();
                 self.coordinator.buffered(rows, self.buffered, now);
-                Ok(())
+                Ok(Taken::In)
             }
             Err(ChangeError::Feeder(error)) => Err(error),
+            Err(ChangeError::Unknown) => Ok(Taken::Unknown(relation)),
             Err(ChangeError::Table(reason)) => {
                 let (final_lsn, seq) = (transaction.final_lsn, transaction.seq);
-                self.fail_table(relation, final_lsn, seq, &reason, now)
+                self.fail_table(relation, final_lsn, seq, &reason, now)?;
+                Ok(Taken::In)
             }
         }
     }
@@ -329,7 +331,7 @@ impl Intake {
         if slot.table.state == TableState::Error {
             return Ok(());
         }
-        let name = slot.table.lake.source.clone();
+        let name = slot.table.lake().source.clone();
         let remedy = format!("mend the cause, then `duckfeeder resync {name}`");
         if self.on_table_error == OnTableError::Hold {
             return Err(FeederError::permanent(
@@ -343,12 +345,13 @@ impl Intake {
         tracing::error!(table = %name, lsn = %lsn, reason, remedy, "the table goes to state error; the others go on");
         slot.batch.abandon_row();
         let (committed, _open) = slot.split().map_err(internal)?;
-        slot.salvaged = committed;
+        slot.closed = committed;
+        slot.take_back_open();
         slot.before_failure = Some(slot.table.state);
         slot.fail(reason);
         let open = self.transaction.as_ref().map(|open| open.final_lsn);
         self.cut
-            .push((slot.table.lake.source_oid, open.unwrap_or(lsn)));
+            .push((slot.table.lake().source_oid, open.unwrap_or(lsn)));
         self.transitions.push(TableTransition::error(
             relation.get(),
             lsn,
@@ -364,6 +367,7 @@ impl Intake {
     pub(crate) fn lost_table(&mut self, source_oid: u32, reason: &str) {
         if let Some(slot) = self.tables.get_mut(&RelationId::new(source_oid)) {
             slot.clear();
+            slot.take_back();
             slot.fail(reason);
             slot.before_failure = None;
             self.transitions
@@ -375,10 +379,11 @@ impl Intake {
     /// end of the epoch with the transactions before it, if there is any.
     pub(crate) fn cut_open_transaction(&mut self) -> Result<Option<Part>, FeederError> {
         let mut committed = Vec::new();
+        self.waiting = None;
         for slot in self.tables.values_mut() {
-            committed.append(&mut slot.salvaged);
             let (head, _open) = slot.split().map_err(internal)?;
             committed.extend(head);
+            slot.take_back_open();
         }
         let open = self.transaction.take().map(|open| open.final_lsn);
         self.touched.clear();
@@ -390,7 +395,7 @@ impl Intake {
                 open.into_iter()
                     .flat_map(|lsn| tables.clone().map(move |id| (id, lsn))),
             );
-        } else if committed.is_empty() && self.transitions.is_empty() {
+        } else if committed.is_empty() && self.transitions.is_empty() && !self.evolves() {
             self.emptied();
             return Ok(None);
         }
@@ -401,7 +406,6 @@ impl Intake {
     pub(crate) fn seal(&mut self) -> Result<Part, FeederError> {
         let mut batches = Vec::new();
         for slot in self.tables.values_mut() {
-            batches.append(&mut slot.salvaged);
             batches.extend(slot.finish().map_err(internal)?);
         }
         Ok(self.closed(batches))
@@ -413,7 +417,6 @@ impl Intake {
         let mut committed = Vec::new();
         let mut open = Vec::new();
         for slot in self.tables.values_mut() {
-            committed.append(&mut slot.salvaged);
             let (head, tail) = slot.split().map_err(internal)?;
             committed.extend(head);
             open.extend(tail);
@@ -438,11 +441,12 @@ impl Intake {
     }
 
     fn closed(&mut self, batches: Vec<TableBatch>) -> Part {
+        let evolutions = self.close_evolutions();
         for slot in self.tables.values_mut() {
             slot.before_failure = None;
             let dropped = slot.table.discarded.saturating_sub(slot.recorded);
             if dropped > 0 {
-                let source_oid = slot.table.lake.source_oid;
+                let source_oid = slot.table.lake().source_oid;
                 self.transitions
                     .push(TableTransition::discarded(source_oid, dropped));
                 slot.recorded = slot.table.discarded;
@@ -453,6 +457,7 @@ impl Intake {
         let end = EpochEnd {
             to,
             commit_timestamp: self.commit_timestamp.take(),
+            evolutions,
             transitions: std::mem::take(&mut self.transitions),
             cut: std::mem::take(&mut self.cut),
             incomplete: self.incomplete(),
@@ -480,7 +485,7 @@ impl Intake {
     pub(crate) fn binary(&self) -> bool {
         self.tables
             .values()
-            .flat_map(|slot| &slot.table.columns)
+            .flat_map(|slot| &slot.table.version.columns)
             .all(|column| column.reader.binary())
     }
 }

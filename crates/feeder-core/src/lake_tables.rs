@@ -3,22 +3,22 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ducklake_catalog::{
-    Catalog, ChangeSet, ColumnDef, Lake, LakeType, Table, TableDef, TableId, ViewDef,
-};
+use ducklake_catalog::{Catalog, ChangeSet, ColumnDef, Lake, Table, TableDef, TableId};
 use pgoutput::Lsn;
 use uuid::Uuid;
 
 use crate::config::FeederConfig;
 use crate::control::{EpochHook, Fence, TableRow, TableTransition};
-use crate::current_view::{self, CurrentView};
+use crate::current_view;
 use crate::dead_letters;
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
 use crate::file::LakeTable;
 use crate::layout::{self, LakeColumn};
 use crate::plan::{SourceShape, TablePlan};
+use crate::registration::shape_value;
 use crate::status::TableState;
 use crate::types::ColumnSettings;
+use crate::version;
 
 /// A table of the plan with its control row, and the shape that its lake table must have.
 pub(crate) struct Wanted<'a> {
@@ -27,11 +27,12 @@ pub(crate) struct Wanted<'a> {
     pub(crate) shape: SourceShape,
 }
 
-/// Creates what is missing and widens what is to be copied anew, in one commit; returns the lake after it. `rows` are
-/// all tables of the feeder: each of their schemas gets a table for dead letters.
+/// Creates what is missing, renames what has another name at the source, and drops what was `dropped` there, in one
+/// commit; returns the lake after it. `rows` are all tables of the feeder: each of their schemas gets a table for dead
+/// letters.
 ///
 /// # Errors
-/// A lake table that is not ours, or that cannot hold the source's columns.
+/// A lake table that is not ours.
 pub(crate) async fn ensure(
     catalog: &Catalog,
     config: &FeederConfig,
@@ -39,6 +40,7 @@ pub(crate) async fn ensure(
     checkpoint: Lsn,
     rows: &[TableRow],
     wanted: &[Wanted<'_>],
+    dropped: &BTreeSet<u32>,
 ) -> Result<Lake, FeederError> {
     let lake = catalog.load().await.map_err(from_catalog)?;
     let mut changes = ChangeSet::new()
@@ -65,63 +67,67 @@ pub(crate) async fn ensure(
             .row
             .lake_table_id
             .and_then(|id| lake.table(TableId::new(id)));
-        if let Some(table) = existing {
-            if stored_shape(wanted.row)? == wanted.shape {
-                continue;
-            }
-            for definition in layout::column_defs(&columns, wanted.shape.before_image) {
-                match table.find_column(&definition.name) {
-                    None => changes.add_column(table.id, definition),
-                    Some(found) if found.ty == definition.ty => {}
-                    Some(found) => {
-                        return Err(type_changed(
-                            wanted.row,
-                            &found.name,
-                            &found.ty,
-                            &definition.ty,
-                        ));
-                    }
-                }
-            }
-        } else {
-            refuse_foreign(&lake, wanted.row)?;
-            let definition = TableDef::new(
-                target.1.as_str(),
-                layout::column_defs(&columns, wanted.shape.before_image),
-            )
-            .with_comment(format!(
-                "changes of {}.{}, fed by duckfeeder {}",
-                wanted.row.source_schema, wanted.row.source_table, config.name
-            ));
-            let table = changes.create_table(schema, definition);
-            created.push((wanted.row.source_oid, table));
+        // One that is there follows its source while it is fed.
+        if existing.is_some() {
+            continue;
         }
-        let shape = serde_json::to_value(&wanted.shape).map_err(|error| {
-            FeederError::permanent(
-                FeederErrorKind::Internal,
-                "a table's shape cannot be written",
-            )
-            .with_source(error)
-        })?;
+        refuse_foreign(&lake, wanted.row)?;
+        let described = |definition: ColumnDef| {
+            let columns = &wanted.shape.columns;
+            let column = columns.iter().find(|column| column.name == definition.name);
+            match column.and_then(|column| column.comment.as_ref()) {
+                Some(comment) => definition.with_comment(comment),
+                None => definition,
+            }
+        };
+        let definitions = layout::column_defs(&columns, wanted.shape.before_image);
+        let source = format!("{}.{}", wanted.row.source_schema, wanted.row.source_table);
+        let definition = TableDef::new(
+            target.1.as_str(),
+            definitions.into_iter().map(described).collect(),
+        )
+        .with_comment(comment(&source, &wanted.shape));
+        let table = changes.create_table(schema, definition);
+        created.push((wanted.row.source_oid, table));
+        let shape = shape_value(&wanted.shape)?;
         transitions.push(TableTransition::shape(wanted.row.source_oid, shape));
         let name = current_view::view_name(target.1);
-        let columns: Vec<String> = wanted
-            .shape
-            .columns
-            .iter()
-            .map(|column| column.name.clone())
-            .collect();
-        match CurrentView::new(target.0, target.1, &wanted.shape.key, &columns) {
-            Some(view) => {
-                let comment = format!("the latest state of {}.{}", target.0, target.1);
-                let definition = ViewDef::new(name, view.sql()).with_comment(comment);
-                changes.create_or_replace_view(schema, definition);
-            }
+        match version::view(target.0, target.1, &wanted.shape) {
+            Some(view) => changes.create_or_replace_view(schema, view),
             None if lake.find_view(target.0, &name).is_some() => changes.drop_view(schema, name),
             None => {}
         }
     }
-    if created.is_empty() && transitions.is_empty() && !new_letters {
+    let mut moved = false;
+    for row in rows {
+        let Some(table) = row
+            .lake_table_id
+            .and_then(|id| lake.table(TableId::new(id)))
+        else {
+            continue;
+        };
+        if dropped.contains(&row.source_oid) {
+            changes.drop_table(table.id);
+            changes.drop_view(
+                row.target_schema.as_str(),
+                current_view::view_name(&row.target_table),
+            );
+            transitions.push(TableTransition::removed(row.source_oid));
+        } else if table.name != row.target_table {
+            // The view of before would not find it any more.
+            let schema = row.target_schema.as_str();
+            changes.rename_table(table.id, row.target_table.as_str());
+            changes.drop_view(schema, current_view::view_name(&table.name));
+            let shape = stored_shape(row)?;
+            if let Some(view) = version::view(schema, &row.target_table, &shape) {
+                changes.create_or_replace_view(schema, view);
+            }
+        } else {
+            continue;
+        }
+        moved = true;
+    }
+    if created.is_empty() && transitions.is_empty() && !new_letters && !moved {
         return Ok(lake);
     }
     let extra = serde_json::json!({
@@ -145,6 +151,14 @@ pub(crate) async fn ensure(
         .await
         .map_err(from_catalog)?;
     catalog.load().await.map_err(from_catalog)
+}
+
+/// What the lake's table is described as: the source's own comment, if it has one.
+pub(crate) fn comment(source: &str, shape: &SourceShape) -> String {
+    match &shape.comment {
+        Some(comment) => comment.clone(),
+        None => format!("changes of {source}"),
+    }
 }
 
 /// Whether the row's lake table was made for this shape.
@@ -183,17 +197,6 @@ fn refuse_foreign(lake: &Lake, row: &TableRow) -> Result<(), FeederError> {
         }
     }
     Ok(())
-}
-
-fn type_changed(row: &TableRow, column: &str, lake: &LakeType, source: &LakeType) -> FeederError {
-    FeederError::permanent(
-        FeederErrorKind::Catalog,
-        format!(
-            "column {column:?} of {}.{} is {source} now and {lake} in the lake table {}.{}",
-            row.source_schema, row.source_table, row.target_schema, row.target_table
-        ),
-    )
-    .with_remedy("feed the table into another target_table, or exclude the column")
 }
 
 /// Tables that are fed into a lake table which somebody dropped.
@@ -240,7 +243,7 @@ fn describe_table(
     wanted: &[ColumnDef],
 ) -> Result<LakeTable, FeederError> {
     let target = format!("{}.{name}", row.target_schema);
-    let (columns, directory) = if let Some(table) = found {
+    let (columns, directory, next_column_id) = if let Some(table) = found {
         let columns = table
             .columns
             .iter()
@@ -250,7 +253,7 @@ fn describe_table(
                 ids: column.ids(),
             })
             .collect();
-        (columns, table.path.clone())
+        (columns, table.path.clone(), table.next_column_id)
     } else {
         let definition = TableDef::new(name, wanted.to_vec());
         let columns = definition
@@ -263,17 +266,21 @@ fn describe_table(
                 ids,
             })
             .collect::<Vec<_>>();
-        (columns, String::new())
+        let next = definition.next_column_id();
+        (columns, String::new(), next)
     };
     let schema = layout::file_schema(&target, &columns, wanted)?;
     Ok(LakeTable {
         source_oid: row.source_oid,
         source: format!("{}.{}", row.source_schema, row.source_table),
         target,
+        target_schema: row.target_schema.clone(),
+        target_table: name.to_owned(),
         table_id,
         directory: directory.trim_end_matches('/').to_owned(),
         schema,
         columns,
+        next_column_id: next_column_id.get(),
         dead_letters: None,
     })
 }

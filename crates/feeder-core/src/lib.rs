@@ -23,11 +23,13 @@ pub mod control;
 mod coordinator;
 mod copy_round;
 pub mod current_view;
+pub mod ddl_trigger;
 mod dead_letters;
 mod encode;
 mod endpoint;
 mod epoch;
 mod error;
+mod evolution;
 #[doc(hidden)]
 pub mod failpoint;
 mod feeder;
@@ -57,9 +59,11 @@ mod standby;
 mod stats;
 mod status;
 mod stream;
+mod table_look;
 #[cfg(test)]
 mod testing;
 mod types;
+mod version;
 
 pub use error::{FeederError, FeederErrorKind};
 pub use feeder::{Feeder, Outcome, RunMode};

@@ -1,5 +1,7 @@
 //! What is to be done with each selected source table, and what speaks against it.
 
+use std::collections::BTreeMap;
+
 use cdc_source::tables::{Generated, Persistence};
 use cdc_source::{PublishedTable, TableInfo};
 use pgoutput::ReplicaIdentity;
@@ -7,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::Finding;
 use crate::config::{FeederConfig, KeylessPolicy};
+use crate::current_view::FormerName;
 use crate::error::FeederErrorKind;
 use crate::layout::SourceColumn;
 use crate::select::{self, Selection};
@@ -62,6 +65,13 @@ pub(crate) struct SourceShape {
     /// Whether the lake has the old values too.
     #[serde(default)]
     pub(crate) before_image: bool,
+    /// What `COMMENT ON TABLE` set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) comment: Option<String>,
+    /// The files of the relations that hold the rows (`pg_class.relfilenode` by OID), as of the last copy or change of
+    /// the shape. Another file means that rows may have been rewritten, of which the stream says nothing.
+    #[serde(default)]
+    pub(crate) files: BTreeMap<u32, u32>,
 }
 
 /// One column of a [`SourceShape`].
@@ -70,6 +80,45 @@ pub(crate) struct ShapeColumn {
     pub(crate) name: String,
     #[serde(flatten)]
     pub(crate) source_type: SourceType,
+    /// `pg_attribute.attnum`, where the catalog could tell it.
+    #[serde(default)]
+    pub(crate) attnum: Option<i16>,
+    /// What `COMMENT ON COLUMN` set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) comment: Option<String>,
+    /// The names that it had, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) former: Vec<FormerName>,
+}
+
+impl ShapeColumn {
+    pub(crate) fn new(name: &str, source_type: SourceType) -> Self {
+        Self {
+            name: name.to_owned(),
+            source_type,
+            attnum: None,
+            comment: None,
+            former: Vec::new(),
+        }
+    }
+
+    /// Whether it is the same column of the same type, and is described alike.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        self.attnum == other.attnum
+            && self.name == other.name
+            && self.source_type == other.source_type
+            && self.comment == other.comment
+    }
+}
+
+/// The files of the relations that hold the table's rows.
+fn files(info: &TableInfo) -> BTreeMap<u32, u32> {
+    let leaves = info
+        .leaves
+        .iter()
+        .map(|leaf| (leaf.id.oid.get(), leaf.relfilenode));
+    let own = (info.id.oid.get(), info.relfilenode);
+    leaves.chain([own]).filter(|(_, file)| *file != 0).collect()
 }
 
 /// The name that the control tables hold.
@@ -83,6 +132,41 @@ pub(crate) fn identity_name(identity: ReplicaIdentity) -> &'static str {
 }
 
 impl SourceShape {
+    /// Whether tables of the two shapes are fed alike.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        let sorted = |key: &[String]| {
+            let mut key = key.to_vec();
+            key.sort_unstable();
+            key
+        };
+        self.identity == other.identity
+            && self.comment == other.comment
+            && self.before_image == other.before_image
+            && self.columns.len() == other.columns.len()
+            && self
+                .columns
+                .iter()
+                .zip(&other.columns)
+                .all(|(one, other)| one.agrees(other))
+            && sorted(&self.key) == sorted(&other.key)
+    }
+
+    /// For a table that takes the place of this one: the same lake's columns, and nothing else in common.
+    pub(crate) fn of_another_table(mut self) -> Self {
+        self.files.clear();
+        for column in &mut self.columns {
+            column.attnum = None;
+        }
+        self
+    }
+
+    /// Whether a relation that holds rows has another file than before.
+    pub(crate) fn rewritten(&self, now: &Self) -> bool {
+        self.files
+            .iter()
+            .any(|(oid, file)| now.files.get(oid).is_some_and(|other| other != file))
+    }
+
     fn has_column(&self, name: &str) -> bool {
         self.columns.iter().any(|column| column.name == name)
     }
@@ -119,27 +203,29 @@ impl TablePlan {
                 Generated::Virtual => false,
             })
             .filter(|column| !selection.exclude_columns.contains(&column.name))
-            .map(|column| ShapeColumn {
-                name: column.name.clone(),
-                source_type: SourceType::resolve(
+            .map(|column| {
+                let source_type = SourceType::resolve(
                     types,
                     column.type_oid,
                     column.type_modifier,
                     column.dimensions.into(),
-                ),
+                );
+                ShapeColumn {
+                    attnum: Some(column.attnum),
+                    comment: column.comment.clone(),
+                    ..ShapeColumn::new(&column.name, source_type)
+                }
             })
             .collect();
         let (key, keyless) = identity::of(&info);
-        let settings = ColumnSettings {
-            numeric: config.source.numeric,
-            numeric_columns: selection.numeric.clone(),
-            arrays: selection.arrays.clone(),
-        };
+        let settings = ColumnSettings::of(config, &selection);
         let shape = SourceShape {
             columns,
             key,
             identity: identity_name(info.replica_identity).to_owned(),
             before_image: selection.before_image,
+            comment: info.comment.clone(),
+            files: files(&info),
         };
         Self {
             selection,
@@ -166,6 +252,16 @@ impl TablePlan {
             .filter(|column| column.generated == Generated::Stored)
             .map(|column| &column.name)
             .filter(|name| !self.selection.exclude_columns.contains(name))
+    }
+
+    fn has_source_column(&self, name: &str) -> bool {
+        self.info.columns.iter().any(|column| column.name == name)
+    }
+
+    /// A column that the configuration excludes and the table has not: one that was renamed must not slip in.
+    pub(crate) fn unknown_exclusion(&self) -> Option<&String> {
+        let excluded = &self.selection.exclude_columns;
+        excluded.iter().find(|name| !self.has_source_column(name))
     }
 
     /// Whether a column list of a publication that somebody else made sends generated columns.
@@ -337,7 +433,7 @@ impl TablePlan {
         }
         findings.extend(self.identity_findings(failed));
         for name in &self.selection.exclude_columns {
-            if !self.info.columns.iter().any(|column| column.name == *name) {
+            if !self.has_source_column(name) {
                 findings.push(failed(
                     format!("{table} has no column {name:?}, which exclude_columns names"),
                     "correct the name".to_owned(),

@@ -9,7 +9,7 @@ use cdc_source::{
 use serde::{Deserialize, Serialize};
 
 use crate::check::Finding;
-use crate::config::FeederConfig;
+use crate::config::{FeederConfig, KeylessPolicy};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::plan::{StoredColumns, TablePlan};
 
@@ -280,6 +280,33 @@ pub(crate) fn wanted(
         });
     }
     Ok(wanted)
+}
+
+/// The second publication, empty, where it is not there. A publication cannot be streamed from before it was made: so it
+/// is made before a table needs it.
+pub(crate) fn spare(
+    config: &FeederConfig,
+    wanted: &[WantedPublication],
+    found: &[Publication],
+) -> Result<Option<WantedPublication>, FeederError> {
+    let name = insert_only_name(config)?;
+    let there = wanted.iter().any(|publication| publication.name == name)
+        || found.iter().any(|publication| publication.name == name);
+    let needed = !there && config.source.keyless != KeylessPolicy::Refuse;
+    Ok(needed.then(|| WantedPublication {
+        name,
+        actions: PublishActions::InsertTruncate,
+        via_root: true,
+        generated: wanted.first().is_some_and(|main| main.generated),
+        tables: Vec::new(),
+    }))
+}
+
+/// Whether a publication is asked for: not the spare one, which may be younger than the checkpoint.
+pub(crate) fn is_streamed(config: &FeederConfig) -> impl Fn(&Publication) -> bool {
+    let main = config.source.publication.clone();
+    let managed = config.source.manage_publication;
+    move |publication| !managed || publication.name == main || !publication.tables.is_empty()
 }
 
 /// What of the publications cannot be used or mended as it is.

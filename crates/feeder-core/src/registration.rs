@@ -4,30 +4,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cdc_source::partitions::PartitionTrees;
-use pgoutput::Oid;
+use pgoutput::{Lsn, Oid};
 
 use crate::check::SourceInspection;
-use crate::config::{BackfillMode, FeederConfig};
+use crate::config::{FeederConfig, OnDropTable};
 use crate::control::{Control, FeederRow, Fence, NewTable, TableRow, TableTransition};
-use crate::encode::RowOptions;
 use crate::error::{FeederError, FeederErrorKind};
 use crate::failpoint::{self, Failpoint};
 use crate::intake::FedTable;
 use crate::lake_tables;
 use crate::partitions;
-use crate::plan::TablePlan;
+use crate::plan::{SourceShape, TablePlan};
+use crate::select;
 use crate::status::TableState;
+use crate::types::ColumnSettings;
+use crate::version::TableVersion;
+
+/// What a start found out before it looks at the control rows.
+pub(crate) struct Start<'a> {
+    pub(crate) config: &'a FeederConfig,
+    pub(crate) source: &'a SourceInspection,
+    pub(crate) feeder: &'a FeederRow,
+    /// Tables whose changes may be missing, with the reason.
+    pub(crate) lost: &'a BTreeMap<u32, String>,
+    /// Tables, by schema and name, that were put into a publication.
+    pub(crate) added: &'a [(String, String)],
+    /// The slot is new: everything is copied.
+    pub(crate) fresh: bool,
+}
 
 /// Brings the control rows in line with the configuration.
 pub(crate) async fn reconcile_tables(
     control: &Control,
     fence: &Fence,
-    source: &SourceInspection,
-    feeder: &FeederRow,
-    lost: &BTreeMap<u32, String>,
-    added: &[(String, String)],
-    fresh: bool,
+    start: Start<'_>,
 ) -> Result<Vec<TableRow>, FeederError> {
+    let Start {
+        config,
+        source,
+        feeder,
+        lost,
+        added,
+        fresh,
+    } = start;
     let requested = control.take_resync_requests(fence).await?;
     if !requested.is_empty() {
         failpoint::reach(Failpoint::ResyncsTaken);
@@ -38,15 +57,13 @@ pub(crate) async fn reconcile_tables(
     let mut replaced = BTreeSet::new();
     for plan in &source.plans {
         let oid = plan.info.id.oid.get();
-        let shape = serde_json::to_value(&plan.shape).map_err(|error| {
-            FeederError::permanent(
-                FeederErrorKind::Internal,
-                "a table's shape cannot be written",
-            )
-            .with_source(error)
-        })?;
+        let shape = shape_value(&plan.shape)?;
         let Some(row) = rows.iter().find(|row| row.source_oid == oid) else {
             if let Some(old) = rows.iter().find(|row| has_target(row, plan)) {
+                if !fresh && leaves(config, source, old) {
+                    // What came of the old table is read to its end first.
+                    continue;
+                }
                 replaced.insert(old.source_oid);
                 transitions.extend(take_place(plan, old, feeder, fresh)?);
                 continue;
@@ -63,6 +80,9 @@ pub(crate) async fn reconcile_tables(
             });
             continue;
         };
+        if let Some(renamed) = renamed(plan, row, &rows) {
+            transitions.push(renamed);
+        }
         let put_in = added.contains(&(plan.selection.schema.clone(), plan.selection.name.clone()));
         match row.state {
             _ if fresh => transitions.push(TableTransition::pending(oid)),
@@ -84,7 +104,8 @@ pub(crate) async fn reconcile_tables(
             .plans
             .iter()
             .any(|plan| plan.info.id.oid.get() == row.source_oid);
-        if !fed && row.state != TableState::Paused && !replaced.contains(&row.source_oid) {
+        let left = !fresh && leaves(config, source, row);
+        if !fed && !left && row.state != TableState::Paused && !replaced.contains(&row.source_oid) {
             tracing::info!(
                 table = format!("{}.{}", row.source_schema, row.source_table),
                 "the table is not fed any more"
@@ -120,6 +141,49 @@ pub(crate) async fn keep_partitions(
         return Ok(());
     }
     control.update_tables(fence, &kept).await
+}
+
+/// Whether a table was dropped at the source whose last changes are still to be read.
+fn leaves(config: &FeederConfig, source: &SourceInspection, row: &TableRow) -> bool {
+    row.state == TableState::Streaming
+        && !source.existing.contains(&row.source_oid)
+        && select::one(config, &row.source_schema, &row.source_table).is_some()
+}
+
+/// A table that was given another name or schema. Where its name in the lake was the source's, it follows.
+fn renamed(plan: &TablePlan, row: &TableRow, rows: &[TableRow]) -> Option<TableTransition> {
+    let now = (plan.selection.schema.as_str(), plan.selection.name.as_str());
+    if now == (row.source_schema.as_str(), row.source_table.as_str()) {
+        return None;
+    }
+    let wanted = plan.selection.target_table.as_str();
+    let taken = rows.iter().any(|other| {
+        other.source_oid != row.source_oid
+            && other.target_schema == row.target_schema
+            && other.target_table.eq_ignore_ascii_case(wanted)
+    });
+    let target = if wanted == now.1 && row.target_table == row.source_table && !taken {
+        wanted
+    } else {
+        row.target_table.as_str()
+    };
+    tracing::info!(
+        table = format!("{}.{}", row.source_schema, row.source_table),
+        now = format!("{}.{}", now.0, now.1),
+        target = format!("{}.{target}", row.target_schema),
+        "the table has another name at the source"
+    );
+    Some(TableTransition::renamed(row.source_oid, now, target))
+}
+
+pub(crate) fn shape_value(shape: &SourceShape) -> Result<serde_json::Value, FeederError> {
+    serde_json::to_value(shape).map_err(|error| {
+        FeederError::permanent(
+            FeederErrorKind::Internal,
+            "a table's shape cannot be written",
+        )
+        .with_source(error)
+    })
 }
 
 fn has_target(row: &TableRow, plan: &TablePlan) -> bool {
@@ -165,14 +229,19 @@ fn take_place(
                 reason,
             )]
         }
-        _ => vec![
-            TableTransition::replaced(old.source_oid, oid),
-            TableTransition::pending(oid),
-        ],
+        _ => {
+            let shape = lake_tables::stored_shape(old)?.of_another_table();
+            vec![
+                TableTransition::replaced(old.source_oid, oid),
+                TableTransition::shape(oid, shape_value(&shape)?),
+                TableTransition::pending(oid),
+            ]
+        }
     })
 }
 
-/// The shape that each lake table must have: a table that waits for its copy gets the source's current one.
+/// The tables that the lake must have, in the shape that the stream is in at the checkpoint: what the source's catalog
+/// shows now may be later, and is followed when the stream gets there.
 pub(crate) fn wanted_shapes<'a>(
     plans: &'a [TablePlan],
     rows: &'a [TableRow],
@@ -185,16 +254,61 @@ pub(crate) fn wanted_shapes<'a>(
         else {
             continue;
         };
-        let shape = if row.state == TableState::Pending {
-            plan.shape.clone()
-        } else if row.lake_table_id.is_some() {
+        if row.state != TableState::Pending && row.lake_table_id.is_some() {
             continue;
-        } else {
-            lake_tables::stored_shape(row)?
-        };
+        }
+        let shape = lake_tables::stored_shape(row)?;
         wanted.push(lake_tables::Wanted { plan, row, shape });
     }
     Ok(wanted)
+}
+
+/// Tables that were dropped at the source, whose changes are all in the lake, and whose lake tables are to go too.
+pub(crate) fn dropped(
+    config: &FeederConfig,
+    source: &SourceInspection,
+    rows: &[TableRow],
+) -> BTreeSet<u32> {
+    rows.iter()
+        .filter(|row| row.state == TableState::Paused && !source.existing.contains(&row.source_oid))
+        .filter(|row| {
+            select::one(config, &row.source_schema, &row.source_table)
+                .is_some_and(|selection| selection.changes.on_drop_table == OnDropTable::Drop)
+        })
+        .map(|row| row.source_oid)
+        .collect()
+}
+
+/// Tables that were dropped at the source and are fed until the stream has come to their end.
+pub(crate) fn leaving_tables(
+    lake: &ducklake_catalog::Lake,
+    config: &FeederConfig,
+    source: &SourceInspection,
+    rows: &[TableRow],
+) -> Result<Vec<FedTable>, FeederError> {
+    let mut fed = Vec::new();
+    for row in rows.iter().filter(|row| leaves(config, source, row)) {
+        let Some(selection) = select::one(config, &row.source_schema, &row.source_table) else {
+            continue;
+        };
+        let settings = ColumnSettings::of(config, &selection);
+        let shape = lake_tables::stored_shape(row)?;
+        let table = lake_tables::describe(lake, row, &shape, &settings)?;
+        let ignored = selection.exclude_columns.clone();
+        let version = TableVersion::new(Arc::new(table), shape, &settings, ignored, Vec::new());
+        fed.push(FedTable {
+            version: Arc::new(version),
+            selection,
+            settings,
+            on_unrepresentable: config.policy.on_unrepresentable,
+            unrepresentable: row.unrepresentable,
+            state: row.state,
+            error: None,
+            discarded: 0,
+            copy_after: Lsn::ZERO,
+        });
+    }
+    Ok(fed)
 }
 
 pub(crate) fn fed_tables(
@@ -219,24 +333,19 @@ pub(crate) fn fed_tables(
                 "generated columns that were not published when the table was copied; `duckfeeder resync` feeds them"
             );
         }
+        let ignored = plan.ignored(&shape);
+        let generated = plan.stored_columns().cloned().collect();
+        let version = TableVersion::new(Arc::new(table), shape, &plan.settings, ignored, generated);
         fed.push(FedTable {
-            columns: shape.source_columns(&plan.settings),
-            ignored: plan.ignored(&shape),
-            generated: plan.stored_columns().cloned().collect(),
-            key: shape.key,
-            options: RowOptions {
-                on_unrepresentable: config.policy.on_unrepresentable,
-                before_image: shape.before_image,
-            },
-            unrepresentable: row.unrepresentable,
-            identity: shape.identity,
+            version: Arc::new(version),
+            selection: plan.selection.clone(),
             settings: plan.settings.clone(),
-            row_filter: plan.selection.row_filter.clone(),
-            copy_rows: plan.selection.backfill == BackfillMode::Initial,
+            on_unrepresentable: config.policy.on_unrepresentable,
+            unrepresentable: row.unrepresentable,
             state: row.state,
             error: row.error.as_ref().map(|error| error.reason.clone()),
             discarded: row.error.as_ref().map_or(0, |error| error.discarded),
-            lake: Arc::new(table),
+            copy_after: Lsn::ZERO,
         });
     }
     Ok(fed)

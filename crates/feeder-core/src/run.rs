@@ -3,31 +3,33 @@
 //! Beside it run the committer, at most one round of copies, and a watch over publication and requests. Nothing is
 //! detached: all of them end with the engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use cdc_source::{Connection, ReplicationStream};
 use parquet_writer::EncodeOptions;
-use pgoutput::{Decoder, Lsn, ProtocolVersion, ReplicationFrame};
+use pgoutput::{Decoder, Lsn, ProtocolVersion};
 use storage::{RetryPolicy, RetryStorage, Storage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::append::Buffers;
-use crate::backfill::{CopyContext, CopyEvent, CopySnapshot};
+use crate::backfill::{CopyContext, CopyEvent};
 use crate::committer::{AppendWriter, Committer};
 use crate::config::FeederConfig;
 use crate::coordinator::{Action, Coordinator, Thresholds};
+use crate::copy_round::CopySnapshot;
 use crate::epoch::{Report, Work};
 use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::evolution::Found;
 use crate::feeder::{Outcome, RunMode};
 use crate::intake::Intake;
 use crate::meters::Meters;
 use crate::retry::Backoff;
 use crate::setup::Prepared;
-use crate::source_watch::{self, WatchEvent, Watched};
+use crate::source_watch::{self, Definitions, WatchEvent, Watched};
 use crate::status::{FeederStatus, Phase};
 use crate::stream::{self, OpenError, Source};
 
@@ -35,8 +37,6 @@ use crate::stream::{self, OpenError, Source};
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often the status is renewed at the most.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
-/// Frames taken from the read buffer before everybody else gets a turn.
-const DRAIN: usize = 512;
 /// Parts, copies and idle checkpoints on their way to the committer: two parts of a spill and one of each other kind.
 const WORK_QUEUE: usize = 8;
 /// How long the tasks may take to end once their channels are closed.
@@ -44,17 +44,21 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 const REPORT_QUEUE: usize = 64;
 const COPY_QUEUE: usize = 64;
 
+mod answers;
 mod copies;
 mod ending;
 mod events;
+mod frames;
 mod freshness;
 mod insistence;
 mod progress;
 mod silence;
 mod truncations;
 
+use answers::Answer;
 use copies::{FinishedCopy, PATIENCE};
 use ending::shutdown_timeout;
+use frames::{DrainError, Drained};
 use freshness::Freshness;
 use insistence::Insistence;
 use silence::Silence;
@@ -86,6 +90,21 @@ pub(crate) struct Engine<'a> {
     finished: Vec<FinishedCopy>,
     /// The copy that is being committed.
     committing: Option<u32>,
+    /// Tables that a copy found changed at the source, and the position in the WAL behind that.
+    changed: BTreeMap<u32, (Found, Lsn)>,
+    /// Answers about tables whose changes wait for them.
+    answers: mpsc::Receiver<Answer>,
+    answer_sender: mpsc::Sender<Answer>,
+    asking: bool,
+    /// Tables that were dropped at the source, which the stream shows before this position.
+    leaving: BTreeSet<u32>,
+    position: Lsn,
+    /// Some of them are fed to their end.
+    left: bool,
+    /// A table has columns that only text can carry (rule 9).
+    text_only: bool,
+    /// Whether the session is binary.
+    binary: bool,
     server_wal_end: Lsn,
     freshness: Freshness,
     rows: BTreeMap<u32, u64>,
@@ -128,7 +147,7 @@ impl<'a> Engine<'a> {
         meters: Meters,
     ) -> Self {
         for table in &prepared.tables {
-            meters.table(&table.lake.source);
+            meters.table(&table.lake().source);
         }
         // A copy that fails begins anew, and holds a snapshot of the source meanwhile; an upload of the stream is
         // repeated by the committer, which says what it waits for.
@@ -140,6 +159,7 @@ impl<'a> Engine<'a> {
         let (report_sender, reports) = mpsc::channel(REPORT_QUEUE);
         let (copy_sender, copy_events) = mpsc::channel(COPY_QUEUE);
         let (watch_sender, watch_events) = mpsc::channel(COPY_QUEUE);
+        let (answer_sender, answers) = mpsc::channel(1);
         let ended = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let committer = Committer {
@@ -161,6 +181,8 @@ impl<'a> Engine<'a> {
             tables: prepared.covered,
             keyless: prepared.keyless,
             roots: prepared.roots,
+            names: prepared.names,
+            definitions: Definitions::of(&prepared.tables),
         };
         let watch = source_watch::run(
             prepared.source.clone(),
@@ -218,6 +240,15 @@ impl<'a> Engine<'a> {
             truncations: Truncations::new(prepared.doubts),
             finished: Vec::new(),
             committing: None,
+            changed: BTreeMap::new(),
+            answers,
+            answer_sender,
+            asking: false,
+            leaving: prepared.leaving,
+            position: prepared.position,
+            left: false,
+            text_only: false,
+            binary: false,
             server_wal_end: Lsn::ZERO,
             freshness,
             rows: BTreeMap::new(),
@@ -275,13 +306,14 @@ impl<'a> Engine<'a> {
         let mut broken = false;
         loop {
             let before = self.intake.coordinator.checkpoint();
+            self.binary = !self.text_only && self.intake.binary();
             let opened = tokio::select! {
                 biased;
                 () = stop.cancelled() => {
                     self.discard(stop).await?;
                     return Ok(RunEnd::Done(Outcome::Stopped));
                 }
-                opened = stream::open(&self.source, before, self.intake.binary()) => opened,
+                opened = stream::open(&self.source, before, self.binary) => opened,
             };
             let error = match opened {
                 Ok(opened) => {
@@ -404,6 +436,8 @@ impl<'a> Engine<'a> {
             if self.insistence.is_over() {
                 return Ok(SessionEnd::Source(insistence::error()));
             }
+            self.ask();
+            self.leave(now);
             self.settle_doubts(now)?;
             self.act(now)?;
             self.copies(now)?;
@@ -427,7 +461,7 @@ impl<'a> Engine<'a> {
             if let Err(error) = self.acknowledge(&mut stream, now, false).await {
                 return Ok(SessionEnd::Source(from_source(error)));
             }
-            let paused = self.intake.coordinator.paused();
+            let paused = self.intake.coordinator.paused() || self.intake.waits_for_answer();
             let wake_up = self.wake_up(now);
             if self
                 .published_at
@@ -449,6 +483,11 @@ impl<'a> Engine<'a> {
                 report = self.reports.recv() => self.report(report)?,
                 Some(event) = self.copy_events.recv() => self.copy_event(event, now)?,
                 Some(event) = self.watch_events.recv() => self.watch_event(event, now)?,
+                Some(answer) = self.answers.recv() => {
+                    if let Some(end) = self.answered(answer)? {
+                        return Ok(end);
+                    }
+                }
                 () = at(stop_deadline) => {
                     return Err(shutdown_timeout());
                 }
@@ -469,78 +508,6 @@ impl<'a> Engine<'a> {
                     };
                     self.frame(frame, &mut decoder, Instant::now())?;
                 }
-            }
-        }
-    }
-
-    /// Takes frames that are buffered already, without awaiting.
-    fn drain(
-        &mut self,
-        stream: &mut ReplicationStream,
-        decoder: &mut Decoder,
-        now: Instant,
-    ) -> Result<Drained, DrainError> {
-        for _ in 0..DRAIN {
-            if self.intake.coordinator.paused() {
-                return Ok(Drained::Empty);
-            }
-            match stream.try_next_frame() {
-                Ok(Some(frame)) => self
-                    .frame(frame, decoder, now)
-                    .map_err(DrainError::Feeder)?,
-                Ok(None) => return Ok(Drained::Empty),
-                Err(error) => return Err(DrainError::Source(stream::broken(error))),
-            }
-            self.act(now).map_err(DrainError::Feeder)?;
-        }
-        Ok(Drained::Quota)
-    }
-
-    /// Before a stop: every transaction whose Commit was received counts.
-    fn drain_buffered(
-        &mut self,
-        stream: &mut ReplicationStream,
-        decoder: &mut Decoder,
-        now: Instant,
-    ) -> Result<(), FeederError> {
-        while !self.intake.coordinator.paused()
-            && let Some(frame) = stream.try_next_frame().map_err(from_source)?
-        {
-            self.frame(frame, decoder, now)?;
-        }
-        Ok(())
-    }
-
-    fn frame(
-        &mut self,
-        frame: ReplicationFrame,
-        decoder: &mut Decoder,
-        now: Instant,
-    ) -> Result<(), FeederError> {
-        self.silence.heard(now);
-        match frame {
-            ReplicationFrame::XLogData(data) => {
-                let message = decoder.decode(data.payload).map_err(|error| {
-                    FeederError::permanent(
-                        FeederErrorKind::Source,
-                        format!("undecodable change at {}", data.wal_start),
-                    )
-                    .with_source(error)
-                })?;
-                self.server_wal_end = self.server_wal_end.max(data.wal_end);
-                self.truncations.message(&message);
-                self.intake.message(message, now)
-            }
-            ReplicationFrame::PrimaryKeepalive(keepalive) => {
-                self.server_wal_end = self.server_wal_end.max(keepalive.wal_end);
-                self.intake.coordinator.keepalive(keepalive.wal_end);
-                if keepalive.reply_requested {
-                    let checkpoint = self.intake.coordinator.checkpoint();
-                    self.status_due = self.insistence.asked(checkpoint, now);
-                    // Somebody waits for it to be confirmed.
-                    self.intake.coordinator.want(keepalive.wal_end);
-                }
-                Ok(())
             }
         }
     }
@@ -578,18 +545,6 @@ impl<'a> Engine<'a> {
             mpsc::error::TrySendError::Closed(_) => committer_gone(),
         })
     }
-}
-
-enum Drained {
-    /// Nothing is buffered, or the intake is paused.
-    Empty,
-    /// There may be more.
-    Quota,
-}
-
-enum DrainError {
-    Source(FeederError),
-    Feeder(FeederError),
 }
 
 async fn at(deadline: Option<Instant>) {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{ArrayMapping, BackfillMode, FeederConfig, NumericMapping, TableRule};
+use crate::config::{
+    ArrayMapping, BackfillMode, ChangePolicy, FeederConfig, NumericMapping, TableRule,
+};
 use crate::current_view;
 use crate::dead_letters;
 use crate::error::{FeederError, FeederErrorKind};
@@ -28,6 +30,18 @@ pub(crate) struct Selection {
     pub(crate) numeric: BTreeMap<String, NumericMapping>,
     pub(crate) arrays: BTreeMap<String, ArrayMapping>,
     pub(crate) before_image: bool,
+    pub(crate) changes: ChangePolicy,
+}
+
+/// What the rules say of a table that may not be there any more; `None` when they leave it out.
+pub(crate) fn one(config: &FeederConfig, schema: &str, name: &str) -> Option<Selection> {
+    // A rule that names another table matches nothing here.
+    let rules: Vec<Pattern<'_>> = config
+        .tables
+        .iter()
+        .filter_map(|rule| Pattern::parse(rule).ok())
+        .collect();
+    winner(&rules, schema, name).map(|rule| selection(config, rule, schema, name))
 }
 
 /// Applies the rules: an exact name beats a glob, a later rule beats an earlier one.
@@ -84,19 +98,8 @@ pub(crate) fn select(
         if own(schema, name) {
             continue;
         }
-        let candidates = || rules.iter().filter(|rule| rule.matches(schema, name));
-        let winner = candidates()
-            .rfind(|pattern| pattern.exact().is_some())
-            .or_else(|| candidates().next_back());
-        if let Some(pattern) = winner
-            && pattern.rule.enabled
-        {
-            selections.push(selection(
-                pattern.rule,
-                schema,
-                name,
-                config.source.backfill,
-            ));
+        if let Some(rule) = winner(&rules, schema, name) {
+            selections.push(selection(config, rule, schema, name));
         }
     }
     if selections.is_empty() {
@@ -106,7 +109,17 @@ pub(crate) fn select(
     Ok(selections)
 }
 
-fn selection(rule: &TableRule, schema: &str, name: &str, backfill: BackfillMode) -> Selection {
+/// The rule that takes a table in.
+fn winner<'a>(rules: &[Pattern<'a>], schema: &str, name: &str) -> Option<&'a TableRule> {
+    let candidates = || rules.iter().filter(|rule| rule.matches(schema, name));
+    candidates()
+        .rfind(|pattern| pattern.exact().is_some())
+        .or_else(|| candidates().next_back())
+        .map(|pattern| pattern.rule)
+        .filter(|rule| rule.enabled)
+}
+
+fn selection(config: &FeederConfig, rule: &TableRule, schema: &str, name: &str) -> Selection {
     let or = |value: &Option<String>, default: &str| value.clone().unwrap_or(default.to_owned());
     Selection {
         schema: schema.to_owned(),
@@ -115,10 +128,11 @@ fn selection(rule: &TableRule, schema: &str, name: &str, backfill: BackfillMode)
         target_table: or(&rule.target_table, name),
         exclude_columns: rule.exclude_columns.clone(),
         row_filter: rule.row_filter.clone(),
-        backfill: rule.backfill.unwrap_or(backfill),
+        backfill: rule.backfill.unwrap_or(config.source.backfill),
         numeric: rule.numeric.clone(),
         arrays: rule.arrays.clone(),
         before_image: rule.before_image,
+        changes: rule.changes.over(config.policy.changes),
     }
 }
 

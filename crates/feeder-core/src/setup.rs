@@ -15,10 +15,10 @@ use storage::Storage;
 use tokio::sync::watch;
 
 use crate::append::{self, Buffers};
-use crate::backfill::CopySnapshot;
 use crate::check::{self, SourceInspection};
 use crate::config::FeederConfig;
 use crate::control::{Control, FeederRow, Fence, Look, TableRow, TableTransition, migrations};
+use crate::copy_round::CopySnapshot;
 use crate::error::{FeederError, FeederErrorKind, from_catalog};
 use crate::failpoint::{self, Failpoint};
 use crate::feeder::RunMode;
@@ -50,6 +50,11 @@ pub(crate) struct Prepared {
     pub(crate) keyless: BTreeSet<u32>,
     /// Tables with partitions.
     pub(crate) roots: Vec<Oid>,
+    /// Tables that were dropped at the source, which is known to have happened before a position of the stream.
+    pub(crate) leaving: BTreeSet<u32>,
+    pub(crate) position: Lsn,
+    /// Names of the tables that there are to be fed, by OID.
+    pub(crate) names: BTreeMap<u32, (String, String)>,
     /// Partitions that were truncated, and the stream is to say whether with their root.
     pub(crate) doubts: Vec<Doubt>,
     /// Rows of the feeder's append stream.
@@ -171,14 +176,29 @@ pub(crate) async fn prepare(
 
     let checkpoint = row.checkpoint;
 
-    let rows =
-        registration::reconcile_tables(&control, &fence, &source, &row, &lost, &added, fresh)
-            .await?;
+    let start = registration::Start {
+        config,
+        source: &source,
+        feeder: &row,
+        lost: &lost,
+        added: &added,
+        fresh,
+    };
+    let rows = registration::reconcile_tables(&control, &fence, start).await?;
     failpoint::reach(Failpoint::TablesRegistered);
     registration::keep_partitions(&control, &fence, &source, &trees).await?;
     let wanted = registration::wanted_shapes(&source.plans, &rows)?;
-    let lake =
-        lake_tables::ensure(&catalog, config, &fence, row.checkpoint, &rows, &wanted).await?;
+    let dropped_at_source = registration::dropped(config, &source, &rows);
+    let lake = lake_tables::ensure(
+        &catalog,
+        config,
+        &fence,
+        row.checkpoint,
+        &rows,
+        &wanted,
+        &dropped_at_source,
+    )
+    .await?;
     failpoint::reach(Failpoint::LakeTablesMade);
     let rows = control.tables().await?;
     let dropped: Vec<TableTransition> = lake_tables::dropped(&lake, &rows)
@@ -192,7 +212,13 @@ pub(crate) async fn prepare(
         .collect();
     control.update_tables(&fence, &dropped).await?;
     let rows = control.tables().await?;
-    let tables = registration::fed_tables(&lake, config, &source.plans, &rows)?;
+    let mut tables = registration::fed_tables(&lake, config, &source.plans, &rows)?;
+    let leaving = registration::leaving_tables(&lake, config, &source, &rows)?;
+    let leaving_oids = leaving
+        .iter()
+        .map(|table| table.lake().source_oid)
+        .collect();
+    tables.extend(leaving);
 
     looked.keep(&control, &fence).await?;
     let publications = publish::read(&mut source.connection, config).await?;
@@ -216,6 +242,14 @@ pub(crate) async fn prepare(
         .map(|plan| plan.info.id.oid.get())
         .collect();
     append::begin(appends, &catalog, &control).await?;
+    let names = source
+        .plans
+        .iter()
+        .map(|plan| {
+            let name = (plan.selection.schema.clone(), plan.selection.name.clone());
+            (plan.info.id.oid.get(), name)
+        })
+        .collect();
     source.connection.close().await;
     let fence = Arc::new(fence);
     Ok(Prepared {
@@ -224,6 +258,7 @@ pub(crate) async fn prepare(
             slot: config.source.slot.clone(),
             publications: publications
                 .into_iter()
+                .filter(publish::is_streamed(config))
                 .map(|publication| publication.name)
                 .collect(),
             system_id: source.identity.system_id,
@@ -243,6 +278,9 @@ pub(crate) async fn prepare(
         covered,
         keyless,
         roots,
+        leaving: leaving_oids,
+        position: source.position,
+        names,
         doubts: looked.doubts,
         appends: Arc::clone(appends),
     })
@@ -331,7 +369,8 @@ async fn alter_publications(
         return Ok(Vec::new());
     }
     let major = source.connection.server_version().major();
-    let wanted = publish::wanted(config, &source.plans, major)?;
+    let mut wanted = publish::wanted(config, &source.plans, major)?;
+    wanted.extend(publish::spare(config, &wanted, &source.publications)?);
     let generated = source
         .plans
         .iter()

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use cdc_source::{Connection, SessionKind, slot};
 
-use crate::backfill::CopySnapshot;
 use crate::check::SourceInspection;
 use crate::config::FeederConfig;
 use crate::control::{Control, FeederRow, NewFeeder};
+use crate::copy_round::CopySnapshot;
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::failpoint::{self, Failpoint};
 

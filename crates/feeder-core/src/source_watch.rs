@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cdc_source::{Connection, SessionKind, slot, tables};
+use cdc_source::{Connection, SessionKind, server, slot, tables};
 use pgoutput::{Lsn, Oid};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -13,10 +13,16 @@ use tokio_util::sync::CancellationToken;
 use crate::config::KeylessPolicy;
 use crate::control::{Control, Fence};
 use crate::error::{FeederError, FeederErrorKind, from_source};
+use crate::evolution::Found;
 use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Covered, Published};
 use crate::status::SlotStatus;
 use crate::stream::Source;
+
+mod definitions;
+mod names;
+
+pub(crate) use definitions::Definitions;
 
 /// How often the source is looked at.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(10);
@@ -34,6 +40,13 @@ pub(crate) enum WatchEvent {
     Doubted(Doubt),
     /// What the source keeps for us, and where its WAL ends.
     Slot { slot: SlotStatus, wal_end: Lsn },
+    /// Tables came, went, or have other names: begin again with the tables as they are now.
+    TablesChanged,
+    /// These tables are defined otherwise than before; the lake follows once the stream has come to `position`.
+    Redefined {
+        tables: Vec<(u32, Found)>,
+        position: Lsn,
+    },
     /// `duckfeeder resync` was called.
     ResyncRequested,
     /// `duckfeeder wait` waits for this position.
@@ -48,6 +61,10 @@ pub(crate) struct Watched {
     pub(crate) keyless: BTreeSet<u32>,
     /// Tables with partitions.
     pub(crate) roots: Vec<Oid>,
+    /// Names of the tables that there are to be fed, by OID.
+    pub(crate) names: BTreeMap<u32, (String, String)>,
+    /// What the fed tables look like.
+    pub(crate) definitions: Definitions,
 }
 
 /// Watches until it is stopped. Errors are logged and waited out: the stream itself decides what is fatal.
@@ -68,6 +85,7 @@ pub(crate) async fn run(
         watched,
         connection: None,
         changes: BTreeMap::new(),
+        refused: BTreeMap::new(),
     };
     loop {
         let found = tokio::select! {
@@ -118,6 +136,8 @@ struct Look {
     connection: Option<Connection>,
     /// Updates and deletes of keyless tables, as the statistics showed them first.
     changes: BTreeMap<u32, u64>,
+    /// New tables that cannot be fed, with what was said of them.
+    refused: BTreeMap<u32, String>,
 }
 
 impl Look {
@@ -147,11 +167,54 @@ impl Look {
             }
         };
         lost.extend(partitions.lost);
+        let (listed, came_or_went) = self.tables_changed().await?;
+        // One that was dropped is fed to its end.
+        if !listed.is_empty() {
+            lost.retain(|(oid, _)| listed.contains(oid));
+        }
+        let redefined = self.redefined().await?;
         let lost = lost
             .into_iter()
             .map(|(source_oid, reason)| WatchEvent::TableLost { source_oid, reason });
         let doubts = partitions.doubts.into_iter().map(WatchEvent::Doubted);
-        Ok(slot.into_iter().chain(lost).chain(doubts).collect())
+        let changed = came_or_went.then_some(WatchEvent::TablesChanged);
+        Ok(slot
+            .into_iter()
+            .chain(lost)
+            .chain(doubts)
+            .chain(changed)
+            .chain(redefined)
+            .collect())
+    }
+
+    /// All tables that there are, and whether those to be fed are others.
+    async fn tables_changed(&mut self) -> Result<(BTreeSet<u32>, bool), FeederError> {
+        let Some(connection) = &mut self.connection else {
+            return Ok((BTreeSet::new(), false));
+        };
+        let config = &self.source.config;
+        let names = &self.watched.names;
+        let listed = names::listed(connection).await?;
+        let changed = names::changed(&listed, connection, config, names, &mut self.refused).await?;
+        Ok((
+            listed.iter().map(|table| table.oid.get()).collect(),
+            changed,
+        ))
+    }
+
+    async fn redefined(&mut self) -> Result<Option<WatchEvent>, FeederError> {
+        let Some(connection) = &mut self.connection else {
+            return Ok(None);
+        };
+        let config = &self.source.config;
+        let tables = self.watched.definitions.look(connection, config).await?;
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let position = server::wal_position(connection)
+            .await
+            .map_err(from_source)?;
+        Ok(Some(WatchEvent::Redefined { tables, position }))
     }
 
     /// `None` when it is gone: the stream finds out.

@@ -11,6 +11,7 @@ use pgoutput::{Lsn, ProtocolVersion};
 
 use crate::config::FeederConfig;
 use crate::control::{Control, Fence};
+use crate::ddl_trigger;
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::lineage::{Lineage, Present};
 
@@ -111,9 +112,13 @@ async fn try_open(source: &Source, checkpoint: Lsn, binary: bool) -> Result<Open
         OpenError::Changed(FeederError::transient(FeederErrorKind::Source, changed))
     })?;
     let pace = pace(&mut connection).await?;
+    // Without it the messages are somebody else's, and may be many.
+    let messages = ddl_trigger::is_there(&mut connection)
+        .await
+        .map_err(OpenError::Failed)?;
     let options = StreamOptions {
         binary,
-        messages: false,
+        messages,
         protocol: ProtocolVersion::V1,
     };
     let stream = connection

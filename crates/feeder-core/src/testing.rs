@@ -21,18 +21,19 @@ use pgoutput::{
 };
 
 use crate::config::{
-    BackfillMode, CatalogConfig, FeederConfig, FeederName, FlushConfig, KeylessPolicy, Limits,
-    NumericMapping, OnUnrepresentable, Policy, SourceConfig, TableRule,
+    BackfillMode, CatalogConfig, ChangePolicy, FeederConfig, FeederName, FlushConfig,
+    KeylessPolicy, Limits, NumericMapping, OnUnrepresentable, Policy, SourceConfig, TableRule,
 };
 use crate::dead_letters;
-use crate::encode::RowOptions;
+use crate::evolution::Found;
 use crate::file::LakeTable;
 use crate::intake::FedTable;
 use crate::layout::{self, LakeColumn, SourceColumn};
-use crate::plan::identity_name;
+use crate::plan::{ShapeColumn, SourceShape, StoredColumns, TablePlan, identity_name};
 use crate::select::Selection;
 use crate::status::TableState;
 use crate::types::{ColumnSettings, SourceType};
+use crate::version::TableVersion;
 
 pub(crate) const INT4: u32 = 23;
 pub(crate) const INT8: u32 = 20;
@@ -85,6 +86,9 @@ pub(crate) fn table_info(oid: u32, name: &str) -> TableInfo {
         type_modifier: -1,
         dimensions: 0,
         not_null: false,
+        has_default: false,
+        missing_value: None,
+        comment: None,
         generated: Generated::No,
         select_privilege: true,
     };
@@ -114,6 +118,7 @@ pub(crate) fn table_info(oid: u32, name: &str) -> TableInfo {
         updates: 0,
         deletes: 0,
         is_inheritance_parent: false,
+        comment: None,
         leaves: Vec::new(),
     }
 }
@@ -131,6 +136,7 @@ pub(crate) fn selection(name: &str) -> Selection {
         numeric: BTreeMap::new(),
         arrays: BTreeMap::new(),
         before_image: false,
+        changes: ChangePolicy::default(),
     }
 }
 
@@ -197,7 +203,10 @@ fn described(
         table_id: TableId::new(table_id),
         directory: format!("raw/{name}"),
         schema: layout::file_schema(&target, &lake, columns).unwrap(),
+        next_column_id: TableDef::new("t", columns.to_vec()).next_column_id().get(),
         columns: lake,
+        target_schema: "raw".to_owned(),
+        target_table: name.to_owned(),
         target,
         dead_letters: None,
     }
@@ -210,28 +219,94 @@ pub(crate) fn fed_table(
     identity: ReplicaIdentity,
     columns: &[Column],
 ) -> FedTable {
-    FedTable {
-        lake: Arc::new(lake_table(source_oid, name, columns)),
-        columns: source_columns(columns),
-        ignored: Vec::new(),
-        generated: Vec::new(),
+    let shape = SourceShape {
+        columns: (1..)
+            .zip(source_columns(columns))
+            .map(|(attnum, column)| ShapeColumn {
+                attnum: Some(attnum),
+                ..ShapeColumn::new(&column.name, column.source_type)
+            })
+            .collect(),
         key: columns
             .iter()
             .take(1)
             .map(|(name, ..)| (*name).to_owned())
             .collect(),
         identity: identity_name(identity).to_owned(),
-        settings: ColumnSettings::default(),
-        options: RowOptions {
-            on_unrepresentable: OnUnrepresentable::Stop,
-            before_image: false,
-        },
+        before_image: false,
+        comment: None,
+        files: BTreeMap::from([(source_oid, source_oid)]),
+    };
+    let settings = ColumnSettings::default();
+    let lake = Arc::new(lake_table(source_oid, name, columns));
+    FedTable {
+        version: Arc::new(TableVersion::new(
+            lake,
+            shape,
+            &settings,
+            Vec::new(),
+            Vec::new(),
+        )),
+        selection: selection(name),
+        settings,
+        on_unrepresentable: OnUnrepresentable::Stop,
         unrepresentable: 0,
-        row_filter: None,
-        copy_rows: true,
         state: TableState::Streaming,
         error: None,
         discarded: 0,
+        copy_after: Lsn::ZERO,
+    }
+}
+
+/// What the source's catalog says of `public.<name>` with these live columns, numbered, whose first is the primary key.
+pub(crate) fn found(oid: u32, name: &str, columns: &[(i16, Column)], file: u32) -> Found {
+    let columns = columns
+        .iter()
+        .map(|(attnum, (name, type_oid, modifier))| ColumnInfo {
+            attnum: *attnum,
+            name: (*name).to_owned(),
+            type_oid: Oid::new(*type_oid),
+            type_name: String::new(),
+            type_modifier: *modifier,
+            dimensions: 0,
+            not_null: false,
+            has_default: false,
+            missing_value: None,
+            comment: None,
+            generated: Generated::No,
+            select_privilege: true,
+        })
+        .collect();
+    found_of(
+        name,
+        TableInfo {
+            columns,
+            relfilenode: file,
+            ..table_info(oid, name)
+        },
+    )
+}
+
+/// What the source's catalog says of a table.
+pub(crate) fn found_of(name: &str, mut info: TableInfo) -> Found {
+    let types = BTreeMap::new();
+    let first = info.columns.first().map(|column| column.name.clone());
+    info.primary_key = first.map(|first| KeyInfo {
+        columns: vec![first],
+        deferrable: false,
+    });
+    let stored = StoredColumns::Published;
+    let plan = TablePlan::new(
+        &config(&["public.*"]),
+        selection(name),
+        info,
+        &types,
+        stored,
+    );
+    Found {
+        rewritten: None,
+        plan: Some(plan),
+        types,
     }
 }
 

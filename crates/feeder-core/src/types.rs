@@ -9,7 +9,8 @@ use ducklake_catalog::LakeType;
 use parquet_writer::{ColumnSpec, ColumnType};
 use pgoutput::Oid;
 
-use crate::config::{ArrayMapping, NumericMapping};
+use crate::config::{ArrayMapping, FeederConfig, NumericMapping};
+use crate::select::Selection;
 
 mod append;
 mod array;
@@ -92,6 +93,14 @@ pub(crate) struct ColumnSettings {
 }
 
 impl ColumnSettings {
+    pub(crate) fn of(config: &FeederConfig, selection: &Selection) -> Self {
+        Self {
+            numeric: config.source.numeric,
+            numeric_columns: selection.numeric.clone(),
+            arrays: selection.arrays.clone(),
+        }
+    }
+
     /// The reader of a column of type `ty`.
     pub(crate) fn reader(&self, column: &str, ty: &SourceType) -> Reader {
         let numeric = self.numeric_columns.get(column).copied();

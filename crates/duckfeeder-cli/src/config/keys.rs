@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use duckfeeder::config::{
-    ArrayMapping, BackfillMode, FeederName, KeylessPolicy, NumericMapping, OnTableError,
-    OnUnrepresentable,
+    ArrayMapping, BackfillMode, FeederName, KeylessPolicy, NumericMapping, OnDropColumn,
+    OnDropTable, OnSchemaChange, OnTableError, OnTypeChange, OnUnrepresentable,
 };
 use duckfeeder::config::{PublicationName, SlotName, TlsMode};
 use duckfeeder::storage::CreateOnly;
@@ -168,6 +168,14 @@ keys! {
         "How array columns are stored: { matrix = \"json\" }, or \"list\"; json by itself where several dimensions are declared";
     TABLES_BEFORE_IMAGE: bool = "tables.before_image", "boolean", Value("false"), Open, parse::boolean,
         "True: updates and deletes carry the old values that the server sends, in `_df_before`";
+    TABLES_ON_SCHEMA_CHANGE: OnSchemaChange = "tables.on_schema_change", "choice", Derived("policy.on_schema_change"), Open, parse::on_schema_change,
+        "As policy.on_schema_change, for these tables";
+    TABLES_ON_DROP_COLUMN: OnDropColumn = "tables.on_drop_column", "choice", Derived("policy.on_drop_column"), Open, parse::on_drop_column,
+        "As policy.on_drop_column, for these tables";
+    TABLES_ON_TYPE_CHANGE: OnTypeChange = "tables.on_type_change", "choice", Derived("policy.on_type_change"), Open, parse::on_type_change,
+        "As policy.on_type_change, for these tables";
+    TABLES_ON_DROP_TABLE: OnDropTable = "tables.on_drop_table", "choice", Derived("policy.on_drop_table"), Open, parse::on_drop_table,
+        "As policy.on_drop_table, for these tables";
 
     CATALOG_URL: String = "catalog.url", "URL", Derived("the source's, with its other keys"), Url, parse::text,
         "The Postgres database that holds the lake's metadata";
@@ -219,6 +227,14 @@ keys! {
         "An error that only one table has. isolate: it goes to state `error` and the others go on, `resync` is the way out; hold: everything waits";
     POLICY_ON_UNREPRESENTABLE: OnUnrepresentable = "policy.on_unrepresentable", "choice", Value("null"), Open, parse::on_unrepresentable,
         "A value that the lake's type cannot hold. null: the cell becomes NULL, and the exact text goes to `_df_dead_letters`; stop: an error of its table";
+    POLICY_ON_SCHEMA_CHANGE: OnSchemaChange = "policy.on_schema_change", "choice", Value("follow"), Open, parse::on_schema_change,
+        "DDL at the source. follow: the lake follows; additive_only: new columns are followed, anything else is an error of its table; stop: any change is";
+    POLICY_ON_DROP_COLUMN: OnDropColumn = "policy.on_drop_column", "choice", Value("keep"), Open, parse::on_drop_column,
+        "A column that was dropped at the source. keep: it stays in the lake, NULL in new rows; drop: it is dropped, and earlier snapshots still have it";
+    POLICY_ON_TYPE_CHANGE: OnTypeChange = "policy.on_type_change", "choice", Value("new_column"), Open, parse::on_type_change,
+        "A column's new type that its lake column cannot become. new_column: the old one is kept under another name, a new one begins and the table is copied again; stop: an error of its table";
+    POLICY_ON_DROP_TABLE: OnDropTable = "policy.on_drop_table", "choice", Value("keep"), Open, parse::on_drop_table,
+        "A table that was dropped at the source. keep: its lake table stays with all its history; drop: it is dropped, and earlier snapshots still have it";
 
     FLUSH_INTERVAL: Duration = "flush.interval", "duration", Value("5s"), Open, parse::duration,
         "A commit at the latest this long after the first row that waits for it";

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use duckfeeder::config::{
     ArrayMapping, BackfillMode, FeederName, KeylessPolicy, MaintenanceConfig, NumericMapping,
-    OnTableError, OnUnrepresentable,
+    OnDropColumn, OnDropTable, OnSchemaChange, OnTableError, OnTypeChange, OnUnrepresentable,
 };
 use duckfeeder::config::{PublicationName, SlotName, TlsMode};
 use duckfeeder::storage::CreateOnly;
@@ -306,6 +306,45 @@ pub(crate) fn on_unrepresentable(raw: &Raw) -> Parsed<OnUnrepresentable> {
             ("null", OnUnrepresentable::Null),
             ("stop", OnUnrepresentable::Stop),
         ],
+    )
+}
+
+/// [`ChangePolicy::on_schema_change`](duckfeeder::config::ChangePolicy::on_schema_change).
+pub(crate) fn on_schema_change(raw: &Raw) -> Parsed<OnSchemaChange> {
+    choice(
+        raw,
+        &[
+            ("follow", OnSchemaChange::Follow),
+            ("additive_only", OnSchemaChange::AdditiveOnly),
+            ("stop", OnSchemaChange::Stop),
+        ],
+    )
+}
+
+/// [`ChangePolicy::on_drop_column`](duckfeeder::config::ChangePolicy::on_drop_column).
+pub(crate) fn on_drop_column(raw: &Raw) -> Parsed<OnDropColumn> {
+    choice(
+        raw,
+        &[("keep", OnDropColumn::Keep), ("drop", OnDropColumn::Drop)],
+    )
+}
+
+/// [`ChangePolicy::on_type_change`](duckfeeder::config::ChangePolicy::on_type_change).
+pub(crate) fn on_type_change(raw: &Raw) -> Parsed<OnTypeChange> {
+    choice(
+        raw,
+        &[
+            ("new_column", OnTypeChange::NewColumn),
+            ("stop", OnTypeChange::Stop),
+        ],
+    )
+}
+
+/// [`ChangePolicy::on_drop_table`](duckfeeder::config::ChangePolicy::on_drop_table).
+pub(crate) fn on_drop_table(raw: &Raw) -> Parsed<OnDropTable> {
+    choice(
+        raw,
+        &[("keep", OnDropTable::Keep), ("drop", OnDropTable::Drop)],
     )
 }
 

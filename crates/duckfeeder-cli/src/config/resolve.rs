@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use duckfeeder::Store;
 use duckfeeder::config::{
-    CatalogConfig, FeederConfig, FlushConfig, Limits, MaintenanceConfig, Policy, SourceConfig,
-    TableRule,
+    CatalogConfig, ChangeOverrides, ChangePolicy, FeederConfig, FlushConfig, Limits,
+    MaintenanceConfig, Policy, SourceConfig, TableRule,
 };
 use duckfeeder::config::{PublicationName, SlotName};
 
@@ -99,6 +99,12 @@ pub(super) fn resolve(layer: &Layer) -> Result<Settings, ConfigError> {
         policy: Policy {
             on_table_error: required(values, &keys::POLICY_ON_TABLE_ERROR)?,
             on_unrepresentable: required(values, &keys::POLICY_ON_UNREPRESENTABLE)?,
+            changes: ChangePolicy {
+                on_schema_change: required(values, &keys::POLICY_ON_SCHEMA_CHANGE)?,
+                on_drop_column: required(values, &keys::POLICY_ON_DROP_COLUMN)?,
+                on_type_change: required(values, &keys::POLICY_ON_TYPE_CHANGE)?,
+                on_drop_table: required(values, &keys::POLICY_ON_DROP_TABLE)?,
+            },
         },
         flush: FlushConfig {
             interval: required(values, &keys::FLUSH_INTERVAL)?,
@@ -150,5 +156,12 @@ fn table(entry: &TableEntry) -> Result<TableRule, ConfigError> {
         arrays: given(values, &keys::TABLES_ARRAYS)?
             .map_or_else(Default::default, |found| found.value),
         before_image: required(values, &keys::TABLES_BEFORE_IMAGE)?,
+        changes: ChangeOverrides {
+            on_schema_change: given(values, &keys::TABLES_ON_SCHEMA_CHANGE)?
+                .map(|found| found.value),
+            on_drop_column: given(values, &keys::TABLES_ON_DROP_COLUMN)?.map(|found| found.value),
+            on_type_change: given(values, &keys::TABLES_ON_TYPE_CHANGE)?.map(|found| found.value),
+            on_drop_table: given(values, &keys::TABLES_ON_DROP_TABLE)?.map(|found| found.value),
+        },
     })
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use duckfeeder::Store;
 use duckfeeder::config::{
-    ArrayMapping, BackfillMode, FlushConfig, KeylessPolicy, Limits, NumericMapping, OnTableError,
+    ArrayMapping, BackfillMode, ChangeOverrides, FlushConfig, KeylessPolicy, Limits,
+    NumericMapping, OnDropColumn, OnDropTable, OnSchemaChange, OnTableError, OnTypeChange,
     OnUnrepresentable,
 };
 use duckfeeder::config::{PasswordSource, TlsMode};
@@ -352,6 +353,34 @@ const WIRES: &[Wire] = &[
         expected: "Stop",
     },
     Wire {
+        path: "policy.on_schema_change",
+        file: "\"additive_only\"",
+        variable: "additive_only",
+        arrived: |s| format!("{:?}", s.feeder.policy.changes.on_schema_change),
+        expected: "AdditiveOnly",
+    },
+    Wire {
+        path: "policy.on_drop_column",
+        file: "\"drop\"",
+        variable: "drop",
+        arrived: |s| format!("{:?}", s.feeder.policy.changes.on_drop_column),
+        expected: "Drop",
+    },
+    Wire {
+        path: "policy.on_type_change",
+        file: "\"stop\"",
+        variable: "stop",
+        arrived: |s| format!("{:?}", s.feeder.policy.changes.on_type_change),
+        expected: "Stop",
+    },
+    Wire {
+        path: "policy.on_drop_table",
+        file: "\"drop\"",
+        variable: "drop",
+        arrived: |s| format!("{:?}", s.feeder.policy.changes.on_drop_table),
+        expected: "Drop",
+    },
+    Wire {
         path: "flush.interval",
         file: "\"1m 30s\"",
         variable: "90s",
@@ -537,6 +566,10 @@ fn no_key_is_left_out_of_the_tests() {
             "tables.numeric",
             "tables.arrays",
             "tables.before_image",
+            "tables.on_schema_change",
+            "tables.on_drop_column",
+            "tables.on_type_change",
+            "tables.on_drop_table",
         ]
     );
 }
@@ -558,6 +591,10 @@ backfill = "never"
 numeric = {{ price = "decimal(10,2)", weight = "float64" }}
 arrays = {{ matrix = "json", tags = "list" }}
 before_image = true
+on_schema_change = "additive_only"
+on_drop_column = "drop"
+on_type_change = "stop"
+on_drop_table = "drop"
 "#
     );
     let settings = settings(&text, &[]).unwrap();
@@ -581,6 +618,15 @@ before_image = true
         .into()
     );
     assert!(orders.before_image);
+    assert_eq!(
+        orders.changes,
+        ChangeOverrides {
+            on_schema_change: Some(OnSchemaChange::AdditiveOnly),
+            on_drop_column: Some(OnDropColumn::Drop),
+            on_type_change: Some(OnTypeChange::Stop),
+            on_drop_table: Some(OnDropTable::Drop),
+        }
+    );
     assert_eq!(
         orders.numeric,
         [
@@ -836,7 +882,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[[tables]]\nsource = \"a.b\"\ntarget = \"c\"",
         "unknown key `tables.target` (duckfeeder.toml:3)",
-        "the keys of [tables] are source, enabled, target_schema, target_table, exclude_columns, where, backfill, numeric, arrays, before_image",
+        "the keys of [tables] are source, enabled, target_schema, target_table, exclude_columns, where, backfill, numeric, arrays, before_image, on_schema_change, on_drop_column, on_type_change, on_drop_table",
     ),
     (
         "[storage]\nurl = \"file:///lake\"\nregion = \"eu\"",

@@ -30,6 +30,7 @@ pub(super) async fn apply(
     writer.column_stats(plan).await?;
     writer.files(plan).await?;
     writer.file_stats(plan).await?;
+    writer.dropped_tables(plan).await?;
     for table in &plan.inlined_tables {
         writer
             .inlined_table(table, plan.committed.schema_version)
@@ -90,6 +91,15 @@ impl Writer<'_> {
     }
 
     async fn tables(&mut self, plan: &Plan) -> Result<(), CatalogError> {
+        if !plan.ended_tables.is_empty() {
+            let query = sqlx::query(
+                "update ducklake_table set end_snapshot = $1 \
+                  where table_id = any($2) and end_snapshot is null",
+            )
+            .bind(self.snapshot)
+            .bind(collect(&plan.ended_tables, |id| id.get()));
+            self.run("ducklake_table", query).await?;
+        }
         if plan.tables.is_empty() {
             return Ok(());
         }
@@ -97,16 +107,18 @@ impl Writer<'_> {
             "insert into ducklake_table \
                  (table_id, table_uuid, begin_snapshot, end_snapshot, schema_id, table_name, path, \
                   path_is_relative) \
-             select t.id, t.uuid, $1, null, t.schema_id, t.name, t.path, true \
-               from unnest($2::bigint[], $3::uuid[], $4::bigint[], $5::text[], $6::text[]) \
-                 as t (id, uuid, schema_id, name, path)",
+             select t.id, t.uuid, $1, null, t.schema_id, t.name, t.path, t.is_relative \
+               from unnest($2::bigint[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], \
+                           $7::boolean[]) \
+                 as t (id, uuid, schema_id, name, path, is_relative)",
         )
         .bind(self.snapshot)
         .bind(collect(&plan.tables, |row| row.id.get()))
         .bind(collect(&plan.tables, |row| row.uuid))
         .bind(collect(&plan.tables, |row| row.schema.get()))
         .bind(collect(&plan.tables, |row| row.name.clone()))
-        .bind(collect(&plan.tables, |row| row.path.clone()));
+        .bind(collect(&plan.tables, |row| row.path.clone()))
+        .bind(collect(&plan.tables, |row| row.path_is_relative));
         self.run("ducklake_table", query).await
     }
 
@@ -151,6 +163,15 @@ impl Writer<'_> {
     }
 
     async fn tags(&mut self, plan: &Plan) -> Result<(), CatalogError> {
+        if !plan.ended_comments.is_empty() {
+            let query = sqlx::query(
+                "update ducklake_tag set end_snapshot = $1 \
+                  where object_id = any($2) and key = 'comment' and end_snapshot is null",
+            )
+            .bind(self.snapshot)
+            .bind(collect(&plan.ended_comments, |id| id.get()));
+            self.run("ducklake_tag", query).await?;
+        }
         if plan.tags.is_empty() {
             return Ok(());
         }
@@ -180,19 +201,7 @@ impl Writer<'_> {
             .bind(columns);
             self.run("ducklake_column", query).await?;
         }
-        if !plan.dropped_columns.is_empty() {
-            let (tables, columns) = keys(&plan.dropped_columns);
-            let query = sqlx::query(
-                "update ducklake_column_tag c set end_snapshot = $1 \
-                   from unnest($2::bigint[], $3::bigint[]) as e (table_id, column_id) \
-                  where c.table_id = e.table_id and c.column_id = e.column_id \
-                    and c.end_snapshot is null",
-            )
-            .bind(self.snapshot)
-            .bind(tables)
-            .bind(columns);
-            self.run("ducklake_column_tag", query).await?;
-        }
+        self.column_tags(plan).await?;
         self.column_rows(&plan.columns, None).await?;
         self.column_rows(&plan.stillborn, Some(self.snapshot))
             .await?;
@@ -207,6 +216,99 @@ impl Writer<'_> {
         .bind(plan.committed.schema_version)
         .bind(collect(&plan.restructured, |id| id.get()));
         self.run("ducklake_schema_versions", query).await
+    }
+
+    async fn column_tags(&mut self, plan: &Plan) -> Result<(), CatalogError> {
+        let ended: Vec<(TableId, ColumnId)> = plan
+            .dropped_columns
+            .iter()
+            .chain(&plan.ended_column_tags)
+            .copied()
+            .collect();
+        if !ended.is_empty() {
+            let (tables, columns) = keys(&ended);
+            let query = sqlx::query(
+                "update ducklake_column_tag c set end_snapshot = $1 \
+                   from unnest($2::bigint[], $3::bigint[]) as e (table_id, column_id) \
+                  where c.table_id = e.table_id and c.column_id = e.column_id \
+                    and c.end_snapshot is null",
+            )
+            .bind(self.snapshot)
+            .bind(tables)
+            .bind(columns);
+            self.run("ducklake_column_tag", query).await?;
+        }
+        let rows = &plan.column_tags;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let query = sqlx::query(
+            "insert into ducklake_column_tag \
+                 (table_id, column_id, begin_snapshot, end_snapshot, key, value) \
+             select t.table_id, t.column_id, $1, null, 'comment', t.value \
+               from unnest($2::bigint[], $3::bigint[], $4::text[]) \
+                 as t (table_id, column_id, value)",
+        )
+        .bind(self.snapshot)
+        .bind(collect(rows, |row| row.table.get()))
+        .bind(collect(rows, |row| row.column.get()))
+        .bind(collect(rows, |row| row.comment.clone()));
+        self.run("ducklake_column_tag", query).await
+    }
+
+    /// Ends everything of dropped tables that is live, as DuckDB does; options have no history and
+    /// stay.
+    async fn dropped_tables(&mut self, plan: &Plan) -> Result<(), CatalogError> {
+        if plan.dropped_tables.is_empty() {
+            return Ok(());
+        }
+        let ids = collect(&plan.dropped_tables, |id| id.get());
+        for (object, statement) in [
+            (
+                "ducklake_table",
+                "update ducklake_table set end_snapshot = $1 \
+                  where table_id = any($2) and end_snapshot is null",
+            ),
+            (
+                "ducklake_partition_info",
+                "update ducklake_partition_info set end_snapshot = $1 \
+                  where table_id = any($2) and end_snapshot is null",
+            ),
+            (
+                "ducklake_sort_info",
+                "update ducklake_sort_info set end_snapshot = $1 \
+                  where table_id = any($2) and end_snapshot is null",
+            ),
+            (
+                "ducklake_column",
+                "update ducklake_column set end_snapshot = $1 \
+                  where table_id = any($2) and end_snapshot is null",
+            ),
+            (
+                "ducklake_column_tag",
+                "update ducklake_column_tag set end_snapshot = $1 \
+                  where table_id = any($2) and end_snapshot is null",
+            ),
+            (
+                "ducklake_tag",
+                "update ducklake_tag set end_snapshot = $1 \
+                  where object_id = any($2) and end_snapshot is null",
+            ),
+            (
+                "ducklake_data_file",
+                "update ducklake_data_file set end_snapshot = $1 \
+                  where table_id = any($2) and end_snapshot is null",
+            ),
+            (
+                "ducklake_delete_file",
+                "update ducklake_delete_file set end_snapshot = $1 \
+                  where table_id = any($2) and end_snapshot is null",
+            ),
+        ] {
+            let query = sqlx::query(statement).bind(self.snapshot).bind(ids.clone());
+            self.run(object, query).await?;
+        }
+        Ok(())
     }
 
     async fn column_rows(
@@ -299,6 +401,17 @@ impl Writer<'_> {
     }
 
     async fn column_stats(&mut self, plan: &Plan) -> Result<(), CatalogError> {
+        if !plan.erased_bounds.is_empty() {
+            let (tables, columns) = keys(&plan.erased_bounds);
+            let query = sqlx::query(
+                "update ducklake_file_column_stats c set min_value = null, max_value = null \
+                   from unnest($1::bigint[], $2::bigint[]) as e (table_id, column_id) \
+                  where c.table_id = e.table_id and c.column_id = e.column_id",
+            )
+            .bind(tables)
+            .bind(columns);
+            self.run("ducklake_file_column_stats", query).await?;
+        }
         let object = "ducklake_table_column_stats";
         if !plan.deleted_column_stats.is_empty() {
             let (tables, columns) = keys(&plan.deleted_column_stats);

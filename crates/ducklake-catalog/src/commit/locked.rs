@@ -20,10 +20,12 @@ use crate::{
 pub(super) struct Locked {
     pub(super) head: Snapshot,
     pub(super) file_deletion_grace: Duration,
+    /// Empty unless the change set creates or names anything.
+    pub(super) data_path: String,
     pub(super) schemas: Vec<Schema>,
-    /// Names of all live tables, if the change set creates anything.
-    pub(super) table_names: Vec<(SchemaId, String)>,
-    /// All live views, if the change set creates or drops anything.
+    /// Names of all live tables, if the change set creates or names anything.
+    pub(super) table_names: Vec<(TableId, SchemaId, String)>,
+    /// All live views, if the change set creates, names or drops anything.
     pub(super) views: Vec<View>,
     /// The live ones among the addressed tables.
     pub(super) tables: BTreeMap<TableId, LockedTable>,
@@ -31,7 +33,11 @@ pub(super) struct Locked {
 
 pub(super) struct LockedTable {
     pub(super) table: Table,
+    /// `path` and `path_is_relative` of the table's row.
+    pub(super) stored_path: (String, bool),
+    pub(super) comment: Option<String>,
     pub(super) columns: Vec<ColumnRow>,
+    pub(super) column_comments: BTreeMap<ColumnId, String>,
     pub(super) stats: Option<TableStats>,
     pub(super) column_stats: BTreeMap<ColumnId, ColumnStatsRow>,
     /// Columns whose statistics have no bounds although some file has values of them.
@@ -78,21 +84,35 @@ async fn read_below(
     let mut locked = Locked {
         head,
         file_deletion_grace: file_deletion_grace(grace.as_deref()),
+        data_path: String::new(),
         schemas: Vec::new(),
         table_names: Vec::new(),
         views: Vec::new(),
         tables: BTreeMap::new(),
     };
     if needs.names {
+        let data_path: Option<String> = sqlx::query_scalar(
+            "select value from ducklake_metadata where key = 'data_path' and scope is null",
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        locked.data_path = data_path.unwrap_or_default();
         locked.schemas = read_schemas(connection).await?;
         locked.views = read_views(connection).await?;
         locked.table_names = sqlx::query(
-            "select schema_id, table_name from ducklake_table where end_snapshot is null",
+            "select table_id, schema_id, table_name from ducklake_table \
+              where end_snapshot is null",
         )
         .fetch_all(&mut *connection)
         .await?
         .iter()
-        .map(|row| Ok((SchemaId::new(row.try_get(0)?), row.try_get(1)?)))
+        .map(|row| {
+            Ok((
+                TableId::new(row.try_get(0)?),
+                SchemaId::new(row.try_get(1)?),
+                row.try_get(2)?,
+            ))
+        })
         .collect::<Result<_, sqlx::Error>>()?;
     }
     if needs.tables.is_empty() {
@@ -108,12 +128,16 @@ async fn read_below(
     for header in read_tables(connection, Some(&ids)).await? {
         let id = header.id;
         let columns = columns.remove(&id).unwrap_or_default();
+        let stored_path = header.stored_path.clone();
         let table = header.into_table(&columns, next_column_ids.get(&id).copied());
         locked.tables.insert(
             id,
             LockedTable {
                 table,
+                stored_path,
+                comment: None,
                 columns,
+                column_comments: BTreeMap::new(),
                 stats: None,
                 column_stats: BTreeMap::new(),
                 hides_values: BTreeSet::new(),
@@ -125,6 +149,9 @@ async fn read_below(
     }
     read_stats(connection, &ids, &mut locked.tables).await?;
     read_partitions(connection, &ids, &mut locked.tables).await?;
+    if needs.comments {
+        read_comments(connection, &ids, &mut locked.tables).await?;
+    }
     if needs.structure {
         let inlined: Vec<i64> = sqlx::query_scalar(
             "select distinct table_id from ducklake_inlined_data_tables where table_id = any($1)",
@@ -226,6 +253,38 @@ async fn read_stats(
     Ok(())
 }
 
+async fn read_comments(
+    connection: &mut PgConnection,
+    ids: &[i64],
+    tables: &mut BTreeMap<TableId, LockedTable>,
+) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query(
+        "select object_id, null::bigint, value from ducklake_tag \
+          where end_snapshot is null and key = 'comment' and object_id = any($1) \
+         union all \
+         select table_id, column_id, value from ducklake_column_tag \
+          where end_snapshot is null and key = 'comment' and table_id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        let column: Option<i64> = row.try_get(1)?;
+        let comment: Option<String> = row.try_get(2)?;
+        let Some(table) = tables.get_mut(&TableId::new(row.try_get(0)?)) else {
+            continue;
+        };
+        match column {
+            None => table.comment = comment,
+            Some(column) => {
+                let comment = comment.map(|comment| (ColumnId::new(column), comment));
+                table.column_comments.extend(comment);
+            }
+        }
+    }
+    Ok(())
+}
+
 async fn read_partitions(
     connection: &mut PgConnection,
     ids: &[i64],
@@ -255,6 +314,7 @@ struct Needs {
     tables: BTreeSet<TableId>,
     names: bool,
     structure: bool,
+    comments: bool,
 }
 
 impl Needs {
@@ -263,6 +323,7 @@ impl Needs {
             tables: BTreeSet::new(),
             names: false,
             structure: false,
+            comments: false,
         };
         for operation in &changes.operations {
             match operation {
@@ -274,11 +335,21 @@ impl Needs {
                     if let TableRef::Existing(id) = table {
                         needs.tables.insert(*id);
                     }
+                    needs.names |= matches!(
+                        operation,
+                        TableOperation::Rename(_) | TableOperation::Move(_)
+                    );
+                    needs.comments |= matches!(
+                        operation,
+                        TableOperation::SetComment(_) | TableOperation::SetColumnComment(..)
+                    );
                     needs.structure |= !matches!(
                         operation,
                         TableOperation::Append(_)
                             | TableOperation::ExpectColumns(_)
                             | TableOperation::SetOption(..)
+                            | TableOperation::SetComment(_)
+                            | TableOperation::SetColumnComment(..)
                     );
                 }
             }

@@ -10,9 +10,13 @@
 //! ours, finds its snapshot id taken, and retries by itself.
 
 mod apply;
+mod finish;
 mod holder;
 mod locked;
+mod names;
 mod plan;
+mod retype;
+mod struct_fields;
 mod table;
 mod table_stats;
 

@@ -6,13 +6,13 @@ use uuid::Uuid;
 
 use super::locked::{Locked, TableStats};
 use super::table::{TableState, check_name, invalid};
-use crate::change_set::{NewSchema, Operation};
+use crate::change_set::{NewSchema, Operation, TableOperation};
 use crate::changes_made::{Change, changes_made};
 use crate::read::ColumnRow;
 use crate::stats::ColumnStatsRow;
 use crate::{
     CatalogError, CatalogErrorKind, ChangeSet, ColumnId, CommittedSnapshot, DataFileId, SchemaId,
-    SchemaRef, SchemaSelector, SnapshotId, TableDef, TableId, TableRef, ViewDef, ViewId,
+    SchemaRef, SchemaSelector, SnapshotId, TableId, TableRef, ViewDef, ViewId,
 };
 
 /// Every row that a commit writes.
@@ -23,13 +23,24 @@ pub(super) struct Plan {
     pub(super) changes_made: String,
     pub(super) schemas: Vec<SchemaRow>,
     pub(super) tables: Vec<TableRow>,
+    /// Tables whose live row ends, with another one in its place.
+    pub(super) ended_tables: Vec<TableId>,
+    /// Tables of which everything live ends, also what this plan begins.
+    pub(super) dropped_tables: Vec<TableId>,
     pub(super) tags: Vec<TagRow>,
+    /// Tables whose live comment ends.
+    pub(super) ended_comments: Vec<TableId>,
     pub(super) ended_views: Vec<ViewId>,
     pub(super) views: Vec<ViewRow>,
     /// Columns whose live row ends: replaced, or dropped.
     pub(super) ended_columns: Vec<(TableId, ColumnId)>,
     /// Columns that are gone, whose tags end too.
     pub(super) dropped_columns: Vec<(TableId, ColumnId)>,
+    /// Columns whose live comment ends.
+    pub(super) ended_column_tags: Vec<(TableId, ColumnId)>,
+    pub(super) column_tags: Vec<ColumnTagRow>,
+    /// Columns whose bounds in the files that are there mean nothing any more.
+    pub(super) erased_bounds: Vec<(TableId, ColumnId)>,
     pub(super) columns: Vec<(TableId, ColumnRow)>,
     /// Columns that were added and dropped again: their rows end where they begin.
     pub(super) stillborn: Vec<(TableId, ColumnRow)>,
@@ -59,12 +70,20 @@ pub(super) struct TableRow {
     pub(super) schema: SchemaId,
     pub(super) name: String,
     pub(super) path: String,
+    pub(super) path_is_relative: bool,
 }
 
 pub(super) struct TagRow {
     pub(super) object: i64,
     pub(super) key: String,
-    pub(super) value: String,
+    /// `None` as DuckDB writes it: a comment that was removed.
+    pub(super) value: Option<String>,
+}
+
+pub(super) struct ColumnTagRow {
+    pub(super) table: TableId,
+    pub(super) column: ColumnId,
+    pub(super) comment: Option<String>,
 }
 
 pub(super) struct ViewRow {
@@ -117,25 +136,26 @@ pub(super) fn plan(locked: &Locked, changes: &ChangeSet) -> Result<Plan, Catalog
     planner.finish()
 }
 
-struct Planner<'a> {
-    locked: &'a Locked,
+pub(super) struct Planner<'a> {
+    pub(super) locked: &'a Locked,
     next_catalog_id: i64,
     schemas: Vec<SchemaState>,
     /// What [`SchemaRef::New`] stands for: the schema, and the path that the change set promised.
     new_schemas: Vec<(SchemaId, String)>,
-    tables: BTreeMap<TableId, TableState<'a>>,
+    pub(super) tables: BTreeMap<TableId, TableState<'a>>,
+    /// Schema and name of every live table, as they are now.
+    pub(super) table_names: BTreeMap<TableId, (SchemaId, String)>,
     /// What [`TableRef::New`] stands for.
-    new_tables: Vec<TableId>,
-    new_table_rows: Vec<TableRow>,
-    tags: Vec<TagRow>,
+    pub(super) new_tables: Vec<TableId>,
+    pub(super) tags: Vec<TagRow>,
     views: Vec<ViewState>,
     ended_views: Vec<ViewId>,
 }
 
-struct SchemaState {
-    id: SchemaId,
-    name: String,
-    path: String,
+pub(super) struct SchemaState {
+    pub(super) id: SchemaId,
+    pub(super) name: String,
+    pub(super) path: String,
     created: Option<Uuid>,
 }
 
@@ -165,8 +185,12 @@ impl<'a> Planner<'a> {
                 .iter()
                 .map(|(id, table)| (*id, TableState::existing(table)))
                 .collect(),
+            table_names: locked
+                .table_names
+                .iter()
+                .map(|(id, schema, name)| (*id, (*schema, name.clone())))
+                .collect(),
             new_tables: Vec::new(),
-            new_table_rows: Vec::new(),
             tags: Vec::new(),
             views: locked
                 .views
@@ -195,16 +219,27 @@ impl<'a> Planner<'a> {
             Operation::DropView { schema, name } => self.drop_view(schema, name),
             Operation::Table { table, operation } => {
                 let id = self.table_id(*table)?;
-                let state = self.tables.get_mut(&id).ok_or_else(|| {
-                    CatalogError::new(CatalogErrorKind::TableChanged, format!("table {id}"))
-                        .with_detail("it is not in the lake any more")
-                })?;
-                state.apply(operation)
+                let state = self.tables.get_mut(&id).filter(|state| !state.is_dropped);
+                state
+                    .ok_or_else(|| {
+                        CatalogError::new(CatalogErrorKind::TableChanged, format!("table {id}"))
+                            .with_detail("it is not in the lake any more")
+                    })?
+                    .apply(operation)?;
+                match operation {
+                    TableOperation::Rename(name) => self.rename_table(id, name),
+                    TableOperation::Move(schema) => self.move_table(id, schema),
+                    TableOperation::Drop => {
+                        self.table_names.remove(&id);
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                }
             }
         }
     }
 
-    fn allocate_catalog_id(&mut self) -> i64 {
+    pub(super) fn allocate_catalog_id(&mut self) -> i64 {
         let id = self.next_catalog_id;
         self.next_catalog_id += 1;
         id
@@ -252,7 +287,10 @@ impl<'a> Planner<'a> {
     }
 
     /// The schema, and whether its files are where the change set said they would be.
-    fn resolve(&self, selector: &SchemaSelector) -> Result<(&SchemaState, bool), CatalogError> {
+    pub(super) fn resolve(
+        &self,
+        selector: &SchemaSelector,
+    ) -> Result<(&SchemaState, bool), CatalogError> {
         let gone = |object: String| {
             CatalogError::new(CatalogErrorKind::SchemaChanged, object)
                 .with_detail("it is not in the lake")
@@ -283,53 +321,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn create_table(
-        &mut self,
-        selector: &SchemaSelector,
-        def: &TableDef,
-    ) -> Result<(), CatalogError> {
-        let (schema, is_where_promised) = self.resolve(selector)?;
-        let (schema, schema_name) = (schema.id, schema.name.clone());
-        let object = || format!("table {schema_name}.{}", def.name);
-        check_name(&def.name, object)?;
-        let is_taken =
-            self.has_table(schema, &def.name) || self.find_view(schema, &def.name).is_some();
-        if is_taken {
-            return Err(CatalogError::new(CatalogErrorKind::NameCollision, object()));
-        }
-        let id = TableId::new(self.allocate_catalog_id());
-        self.tables.insert(
-            id,
-            TableState::created(id, &schema_name, def, is_where_promised)?,
-        );
-        self.new_tables.push(id);
-        self.new_table_rows.push(TableRow {
-            id,
-            uuid: def.uuid(),
-            schema,
-            name: def.name.clone(),
-            path: def.directory(),
-        });
-        self.tags.extend(def.tags.iter().map(|(key, value)| TagRow {
-            object: id.get(),
-            key: key.clone(),
-            value: value.clone(),
-        }));
-        Ok(())
-    }
-
-    fn has_table(&self, schema: SchemaId, name: &str) -> bool {
-        self.locked
-            .table_names
-            .iter()
-            .any(|(of, table)| *of == schema && table.eq_ignore_ascii_case(name))
-            || self
-                .new_table_rows
-                .iter()
-                .any(|row| row.schema == schema && row.name.eq_ignore_ascii_case(name))
-    }
-
-    fn find_view(&self, schema: SchemaId, name: &str) -> Option<usize> {
+    pub(super) fn find_view(&self, schema: SchemaId, name: &str) -> Option<usize> {
         self.views
             .iter()
             .position(|view| view.row.schema == schema && view.row.name.eq_ignore_ascii_case(name))
@@ -344,7 +336,7 @@ impl<'a> Planner<'a> {
         let (schema, schema_name) = (schema.id, schema.name.clone());
         let object = || format!("view {schema_name}.{}", def.name);
         check_name(&def.name, object)?;
-        if self.has_table(schema, &def.name) {
+        if self.has_table(schema, &def.name, None) {
             return Err(CatalogError::new(CatalogErrorKind::NameCollision, object()));
         }
         let row = ViewRow {
@@ -400,12 +392,18 @@ impl<'a> Planner<'a> {
             next_file_id: head.next_file_id,
             changes_made: String::new(),
             schemas: Vec::new(),
-            tables: self.new_table_rows,
+            tables: Vec::new(),
+            ended_tables: Vec::new(),
+            dropped_tables: Vec::new(),
             tags: self.tags,
+            ended_comments: Vec::new(),
             ended_views: self.ended_views,
             views: Vec::new(),
             ended_columns: Vec::new(),
             dropped_columns: Vec::new(),
+            ended_column_tags: Vec::new(),
+            column_tags: Vec::new(),
+            erased_bounds: Vec::new(),
             columns: Vec::new(),
             stillborn: Vec::new(),
             restructured: Vec::new(),
@@ -432,14 +430,9 @@ impl<'a> Planner<'a> {
                 .map(|schema| schema.name.clone())
                 .unwrap_or_default()
         };
-        for row in &plan.tables {
-            words.push(Change::CreatedTable {
-                schema: schema_name(row.schema),
-                table: row.name.clone(),
-            });
-            if plan.tags.iter().any(|tag| tag.object == row.id.get()) {
-                words.push(Change::AlteredTable(row.id));
-            }
+        for table in self.tables.into_values() {
+            let schema = schema_name(table.placement.schema);
+            table.finish(&mut plan, &mut words, &schema)?;
         }
         for view in self.views.into_iter().filter(|view| view.is_new) {
             words.push(Change::CreatedView {
@@ -451,7 +444,7 @@ impl<'a> Planner<'a> {
                 plan.tags.push(TagRow {
                     object: view.row.id.get(),
                     key: "comment".to_owned(),
-                    value: comment.clone(),
+                    value: Some(comment.clone()),
                 });
             }
             plan.views.push(view.row);
@@ -466,9 +459,6 @@ impl<'a> Planner<'a> {
                     path: schema.path,
                 });
             }
-        }
-        for table in self.tables.into_values() {
-            table.finish(&mut plan, &mut words)?;
         }
         let changes_definitions = words
             .iter()

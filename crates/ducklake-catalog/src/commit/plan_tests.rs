@@ -5,7 +5,7 @@ use super::super::locked::LockedTable;
 use super::*;
 use crate::{
     ColumnDef, DataFile, FileColumnStats, LakeType, Schema, Snapshot, StatBounds, StatValue, Table,
-    View,
+    TableDef, View,
 };
 
 fn lake() -> Locked {
@@ -23,7 +23,8 @@ fn lake() -> Locked {
             name: "Main".into(),
             path: "main/".into(),
         }],
-        table_names: vec![(SchemaId::new(0), "t".into())],
+        data_path: "/lake/".into(),
+        table_names: vec![(T, SchemaId::new(0), "t".into())],
         views: vec![View {
             id: ViewId::new(5),
             schema: SchemaId::new(0),
@@ -68,7 +69,10 @@ fn table() -> LockedTable {
             columns: crate::read::column_tree(&columns, None),
             next_column_id: ColumnId::new(6),
         },
+        stored_path: ("t/".into(), true),
+        comment: None,
         columns,
+        column_comments: BTreeMap::new(),
         stats: None,
         column_stats: BTreeMap::new(),
         hides_values: BTreeSet::new(),

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use uuid::Uuid;
+
 use super::locked::LockedTable;
-use super::plan::{InlinedTable, Plan};
 use crate::change_set::TableOperation;
-use crate::changes_made::Change;
 use crate::layout::is_clean_relative_path;
 use crate::read::{ColumnRow, column_tree};
 use crate::table_def::FIRST_COLUMN_ID;
 use crate::{
-    CatalogError, CatalogErrorKind, Column, ColumnDef, ColumnId, DataFile, LakeType, TableDef,
-    TableId,
+    CatalogError, CatalogErrorKind, Column, ColumnDef, ColumnId, DataFile, LakeType, SchemaId,
+    TableDef, TableId,
 };
 
 /// A table of the lake, or a new one, with its columns as they were and as they are now.
@@ -23,20 +23,42 @@ pub(super) struct TableState<'a> {
     pub(super) locked: Option<&'a LockedTable>,
     pub(super) columns: Vec<ColumnState>,
     next_column_id: i64,
-    options: Vec<(String, String)>,
+    pub(super) uuid: Uuid,
+    /// Where the table was; `None` for a new one.
+    pub(super) placed_before: Option<Placement>,
+    pub(super) placement: Placement,
+    /// Relative to the data path, or absolute.
+    pub(super) directory: String,
+    pub(super) comment_before: Option<String>,
+    pub(super) comment: Option<String>,
+    pub(super) is_dropped: bool,
+    pub(super) options: Vec<(String, String)>,
+    /// Columns whose bounds in older files are of another order than their new type.
+    pub(super) reordered: BTreeSet<ColumnId>,
     pub(super) files: Vec<DataFile>,
     paths: BTreeSet<String>,
     /// Whether the table lies where the change set said, so that its files are there.
     is_where_promised: bool,
 }
 
+/// What `ducklake_table` says of a table that may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Placement {
+    pub(super) schema: SchemaId,
+    pub(super) name: String,
+    /// `path` and `path_is_relative`, to the schema's.
+    pub(super) stored_path: (String, bool),
+}
+
 /// A row of `ducklake_column`, before and after.
 pub(super) struct ColumnState {
     /// The live row in the catalog; `None` for a new column.
-    before: Option<ColumnRow>,
+    pub(super) before: Option<ColumnRow>,
     /// The row after the change set, or the last one of a dropped column.
-    row: ColumnRow,
+    pub(super) row: ColumnRow,
     pub(super) is_live: bool,
+    pub(super) comment_before: Option<String>,
+    pub(super) comment: Option<String>,
 }
 
 impl ColumnState {
@@ -44,7 +66,7 @@ impl ColumnState {
         self.row.id
     }
 
-    fn live(&self) -> Option<&ColumnRow> {
+    pub(super) fn live(&self) -> Option<&ColumnRow> {
         self.is_live.then_some(&self.row)
     }
 }
@@ -63,6 +85,11 @@ pub(super) fn check_name(name: &str, object: impl Fn() -> String) -> Result<(), 
 impl<'a> TableState<'a> {
     pub(super) fn existing(locked: &'a LockedTable) -> Self {
         let table = &locked.table;
+        let placement = Placement {
+            schema: table.schema,
+            name: table.name.clone(),
+            stored_path: locked.stored_path.clone(),
+        };
         Self {
             id: table.id,
             object: format!("table {}.{}", table.schema_name, table.name),
@@ -74,9 +101,19 @@ impl<'a> TableState<'a> {
                     before: Some(row.clone()),
                     row: row.clone(),
                     is_live: true,
+                    comment_before: locked.column_comments.get(&row.id).cloned(),
+                    comment: locked.column_comments.get(&row.id).cloned(),
                 })
                 .collect(),
             next_column_id: table.next_column_id.get(),
+            uuid: table.uuid,
+            placed_before: Some(placement.clone()),
+            placement,
+            directory: table.path.clone(),
+            comment_before: locked.comment.clone(),
+            comment: locked.comment.clone(),
+            is_dropped: false,
+            reordered: BTreeSet::new(),
             options: Vec::new(),
             files: Vec::new(),
             paths: BTreeSet::new(),
@@ -86,13 +123,27 @@ impl<'a> TableState<'a> {
 
     pub(super) fn created(
         id: TableId,
-        schema: &str,
+        schema: (SchemaId, &str, &str),
         def: &TableDef,
         is_where_promised: bool,
     ) -> Result<Self, CatalogError> {
+        let (schema, schema_name, schema_path) = schema;
+        let comment = def.tags.iter().find(|(key, _)| key == COMMENT);
         let mut state = Self {
             id,
-            object: format!("table {schema}.{}", def.name),
+            object: format!("table {schema_name}.{}", def.name),
+            uuid: def.uuid(),
+            placed_before: None,
+            placement: Placement {
+                schema,
+                name: def.name.clone(),
+                stored_path: (def.directory(), true),
+            },
+            directory: format!("{schema_path}{}", def.directory()),
+            comment_before: None,
+            comment: comment.map(|(_, value)| value.clone()),
+            is_dropped: false,
+            reordered: BTreeSet::new(),
             locked: None,
             columns: Vec::new(),
             next_column_id: FIRST_COLUMN_ID,
@@ -136,10 +187,42 @@ impl<'a> TableState<'a> {
                 Ok(())
             }
             TableOperation::Append(file) => self.append(file),
+            TableOperation::SetColumnComment(column, comment) => {
+                self.top_level(*column)?;
+                self.check_comment(comment.as_deref())?;
+                for state in &mut self.columns {
+                    if state.is_live && state.row.id == *column {
+                        state.comment.clone_from(comment);
+                    }
+                }
+                Ok(())
+            }
+            TableOperation::SetComment(comment) => {
+                self.check_comment(comment.as_deref())?;
+                self.comment.clone_from(comment);
+                Ok(())
+            }
+            TableOperation::AddField(parent, field) => self.add_field(*parent, field),
+            TableOperation::RenameField(field, name) => self.rename_field(*field, name),
+            TableOperation::DropField(field) => self.drop_field(*field),
+            TableOperation::Drop => {
+                self.is_dropped = true;
+                Ok(())
+            }
+            // They are about names, which the planner knows.
+            TableOperation::Rename(_) | TableOperation::Move(_) => Ok(()),
         }
     }
 
-    fn changed(&self, detail: impl Into<String>) -> CatalogError {
+    fn check_comment(&self, comment: Option<&str>) -> Result<(), CatalogError> {
+        if comment.is_some_and(|comment| comment.contains('\0')) {
+            let object = format!("comment of {}", self.object);
+            return Err(invalid(object, "it contains a NUL"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn changed(&self, detail: impl Into<String>) -> CatalogError {
         CatalogError::new(CatalogErrorKind::TableChanged, self.object.clone()).with_detail(detail)
     }
 
@@ -182,7 +265,7 @@ impl<'a> TableState<'a> {
     }
 
     /// The row of a live top-level column.
-    fn top_level(&mut self, id: ColumnId) -> Result<&mut ColumnRow, CatalogError> {
+    pub(super) fn top_level(&mut self, id: ColumnId) -> Result<&mut ColumnRow, CatalogError> {
         let object = &self.object;
         self.columns
             .iter_mut()
@@ -195,13 +278,19 @@ impl<'a> TableState<'a> {
             })
     }
 
-    fn check_column_name(&self, name: &str, except: Option<ColumnId>) -> Result<(), CatalogError> {
+    /// Whether a column below `parent` may have this name.
+    pub(super) fn check_column_name(
+        &self,
+        name: &str,
+        parent: Option<ColumnId>,
+        except: Option<ColumnId>,
+    ) -> Result<(), CatalogError> {
         check_name(name, || format!("column of {}", self.object))?;
         let is_taken = self
             .columns
             .iter()
             .filter_map(ColumnState::live)
-            .filter(|row| row.parent.is_none() && Some(row.id) != except)
+            .filter(|row| row.parent == parent && Some(row.id) != except)
             .any(|row| row.name.eq_ignore_ascii_case(name));
         if is_taken {
             let object = format!("column {name} of {}", self.object);
@@ -211,40 +300,51 @@ impl<'a> TableState<'a> {
     }
 
     fn add_column(&mut self, column: &ColumnDef) -> Result<(), CatalogError> {
-        self.check_column_name(&column.name, None)?;
+        self.check_column_name(&column.name, None, None)?;
+        self.check_comment(column.comment.as_deref())?;
         if let Some(reason) = column.ty.refusal() {
             return Err(invalid(
                 format!("column {} of {}", column.name, self.object),
                 reason,
             ));
         }
-        self.add_rows(&column.name, &column.ty, column.nullable, None);
+        self.add_rows(column, None);
         Ok(())
     }
 
-    fn add_rows(&mut self, name: &str, ty: &LakeType, nullable: bool, parent: Option<ColumnId>) {
+    /// Adds the row of a column and those of its children.
+    pub(super) fn add_rows(&mut self, column: &ColumnDef, parent: Option<ColumnId>) {
         let id = ColumnId::new(self.next_column_id);
         self.next_column_id += 1;
-        // DuckDB's own spelling of "no default".
-        let default_value_type = if ty.is_nested() { "" } else { "literal" };
+        let initial_default = column.initial_default();
+        // "NULL" is DuckDB's own spelling of "no default"; the string needs an expression.
+        let (default_value, default_value_type) = match initial_default {
+            _ if column.ty.is_nested() => ("NULL", ""),
+            None => ("NULL", "literal"),
+            Some("NULL") => ("'NULL'", "expression"),
+            Some(text) => (text, "literal"),
+        };
         self.columns.push(ColumnState {
             before: None,
             is_live: true,
+            comment_before: None,
+            comment: column.comment.clone(),
             row: ColumnRow {
                 id,
                 order: id.get(),
-                name: name.to_owned(),
-                type_name: ty.catalog_name(),
-                initial_default: None,
-                default_value: Some("NULL".to_owned()),
-                nullable,
+                name: column.name.clone(),
+                type_name: column.ty.catalog_name(),
+                initial_default: initial_default.map(str::to_owned),
+                default_value: Some(default_value.to_owned()),
+                nullable: column.nullable,
                 parent,
                 default_value_type: Some(default_value_type.to_owned()),
                 default_value_dialect: Some("duckdb".to_owned()),
             },
         });
-        for child in ty.children() {
-            self.add_rows(child.name, child.ty, true, Some(id));
+        for child in column.ty.children() {
+            let child = ColumnDef::new(child.name, child.ty.clone());
+            self.add_rows(&child, Some(id));
         }
     }
 
@@ -261,6 +361,15 @@ impl<'a> TableState<'a> {
                 "the table is partitioned by it",
             ));
         }
+        self.drop_rows(id);
+        if !self.columns.iter().any(|column| column.is_live) {
+            return Err(invalid(self.object.clone(), "a table needs a column"));
+        }
+        Ok(())
+    }
+
+    /// Drops a column and everything below it.
+    pub(super) fn drop_rows(&mut self, id: ColumnId) {
         // Children have greater ids than their parents, but may lie anywhere among the rows.
         let mut dropped = BTreeSet::from([id]);
         loop {
@@ -278,40 +387,12 @@ impl<'a> TableState<'a> {
         for column in &mut self.columns {
             column.is_live &= !dropped.contains(&column.row.id);
         }
-        if !self.columns.iter().any(|column| column.is_live) {
-            return Err(invalid(self.object.clone(), "a table needs a column"));
-        }
-        Ok(())
     }
 
     fn rename_column(&mut self, id: ColumnId, name: &str) -> Result<(), CatalogError> {
         self.top_level(id)?;
-        self.check_column_name(name, Some(id))?;
+        self.check_column_name(name, None, Some(id))?;
         name.clone_into(&mut self.top_level(id)?.name);
-        Ok(())
-    }
-
-    fn set_column_type(&mut self, id: ColumnId, ty: &LakeType) -> Result<(), CatalogError> {
-        let current = self
-            .tree()
-            .into_iter()
-            .find(|column| column.id == id)
-            .map(|column| column.ty);
-        let row_of_column = self.top_level(id)?;
-        let Some(current) = current.filter(|current| current.widens_to(ty)) else {
-            let from = row_of_column.type_name.clone();
-            return Err(invalid(
-                format!("column {id} of {}", self.object),
-                format!("type {from} cannot become {ty}"),
-            ));
-        };
-        if let Some(reason) = ty.refusal() {
-            return Err(invalid(format!("column {id} of {}", self.object), reason));
-        }
-        // Nested types widen to themselves only, so there are no child rows to change.
-        if current != *ty {
-            row_of_column.type_name = ty.catalog_name();
-        }
         Ok(())
     }
 
@@ -339,83 +420,7 @@ impl<'a> TableState<'a> {
         self.files.push(file.clone());
         Ok(())
     }
-
-    /// Adds the rows for this table to the plan.
-    pub(super) fn finish(
-        self,
-        plan: &mut Plan,
-        words: &mut Vec<Change>,
-    ) -> Result<(), CatalogError> {
-        let is_new = self.locked.is_none();
-        let mut is_restructured = is_new;
-        for ColumnState {
-            before,
-            row,
-            is_live,
-        } in &self.columns
-        {
-            match before {
-                Some(before) if !is_live => {
-                    plan.ended_columns.push((self.id, before.id));
-                    plan.dropped_columns.push((self.id, before.id));
-                }
-                Some(before) if before != row => {
-                    plan.ended_columns.push((self.id, before.id));
-                    plan.columns.push((self.id, row.clone()));
-                }
-                None if *is_live => plan.columns.push((self.id, row.clone())),
-                // Its id may be in the files, and must not come to mean another column.
-                None if !self.files.is_empty() => plan.stillborn.push((self.id, row.clone())),
-                Some(_) | None => continue,
-            }
-            is_restructured = true;
-        }
-        if is_restructured {
-            plan.restructured.push(self.id);
-            if !is_new {
-                words.push(Change::AlteredTable(self.id));
-            }
-        }
-        if is_restructured && self.locked.is_some_and(|locked| locked.is_inlined) {
-            plan.inlined_tables.extend(self.inlined_table());
-        }
-        for (key, value) in &self.options {
-            plan.options.insert((self.id, key.clone()), value.clone());
-        }
-        if !self.files.is_empty() {
-            words.push(Change::InsertedIntoTable(self.id));
-        }
-        self.finish_files(plan)
-    }
-
-    /// The table for DuckDB's small inserts that the new columns need, if they can be inlined.
-    fn inlined_table(&self) -> Option<InlinedTable> {
-        const RESERVED: [&str; 5] = [
-            "row_id",
-            "begin_snapshot",
-            "end_snapshot",
-            "_ducklake_internal_row_id",
-            "_ducklake_internal_snapshot_id",
-        ];
-        let columns = self
-            .tree()
-            .into_iter()
-            .map(|column| {
-                let is_reserved = RESERVED
-                    .iter()
-                    .any(|reserved| column.name.eq_ignore_ascii_case(reserved));
-                if is_reserved || column.name.len() > MAX_IDENTIFIER_BYTES {
-                    return None;
-                }
-                Some((column.name, column.ty.inlined_type()?))
-            })
-            .collect::<Option<_>>()?;
-        Some(InlinedTable {
-            table: self.id,
-            columns,
-        })
-    }
 }
 
-/// Postgres cuts longer identifiers off.
-const MAX_IDENTIFIER_BYTES: usize = 63;
+/// The key of the only tag that columns may have, and of what `COMMENT ON TABLE` sets.
+pub(super) const COMMENT: &str = "comment";

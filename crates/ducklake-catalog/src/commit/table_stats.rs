@@ -52,6 +52,9 @@ impl TableState<'_> {
             let Some(ty) = leaves.get(&column) else {
                 continue;
             };
+            if had_rows && self.reordered.contains(&column) {
+                continue;
+            }
             let old = self
                 .locked
                 .and_then(|locked| locked.column_stats.get(&column));

@@ -9,4 +9,4 @@ mod merge;
 mod text;
 
 pub(crate) use merge::{ColumnStatsRow, Summary, Widened, widen};
-pub(crate) use text::fits;
+pub(crate) use text::{canonical_bound, fits, shift_to_utc};

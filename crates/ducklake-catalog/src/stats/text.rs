@@ -69,6 +69,45 @@ pub(crate) fn render(value: &StatValue) -> Option<String> {
     })
 }
 
+/// The canonical text of a value of type `ty`; `None` when the text is not understood, or the type
+/// cannot hold it.
+pub(crate) fn canonical_bound(text: &str, ty: &LakeType) -> Option<String> {
+    let value = parse(text, ty)?;
+    if let (StatValue::Decimal { value, .. }, LakeType::Decimal { precision, .. }) = (&value, ty)
+        && value.unsigned_abs() >= 10_u128.checked_pow(u32::from(*precision))?
+    {
+        return None;
+    }
+    render(&value)
+}
+
+/// A timestamp with any offset, such as `2024-01-01 00:00:00+05:45`, in UTC.
+pub(crate) fn shift_to_utc(text: &str) -> Option<String> {
+    if matches!(text, INFINITY | NEGATIVE_INFINITY) {
+        return Some(text.to_owned());
+    }
+    let (_, time) = text.rsplit_once(' ')?;
+    let length = time.len() - time.find(['+', '-'])?;
+    let (local, offset) = text.split_at_checked(text.len().checked_sub(length)?)?;
+    let (is_east, digits) = match offset.strip_prefix('+') {
+        Some(digits) => (true, digits),
+        None => (false, offset.strip_prefix('-')?),
+    };
+    let clock = match digits.len() {
+        2 => format!("{digits}:00:00"),
+        5 => format!("{digits}:00"),
+        _ => digits.to_owned(),
+    };
+    let offset = parse_time(&clock)?;
+    let local = parse_timestamp(local, "")?;
+    let micros = if is_east {
+        local.checked_sub(offset)?
+    } else {
+        local.checked_add(offset)?
+    };
+    render_timestamp(micros, UTC)
+}
+
 /// Reads a bound of a column of type `ty`; `None` when it is not understood.
 pub(super) fn parse(text: &str, ty: &LakeType) -> Option<StatValue> {
     let value = match ty {

@@ -187,11 +187,11 @@ async fn columns_change_only_to_types_that_filters_survive() {
     let first = catalog.head().await.unwrap().id.get() + 1;
     db.duck("INSERT INTO t SELECT i, i + 0.5 FROM range(20) r(i);");
     for (column, ty) in [
-        (1, LakeType::Varchar),
+        (1, decimal(9, 0)),
         (1, LakeType::Float64),
         (1, LakeType::Int16),
         (1, LakeType::UInt64),
-        (1, decimal(20, 0)),
+        (1, decimal(20, 2)),
         (2, decimal(10, 3)),
         (2, decimal(3, 2)),
         (2, LakeType::Float64),

@@ -1,6 +1,6 @@
 //! Databases of their own, a DuckDB to run statements in, and small Parquet files.
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -116,6 +116,37 @@ impl TestDb {
         self.duck_raw(&format!("{} USE lake; {sql}", self.attach()))
     }
 
+    /// A DuckDB that has attached the lake and stays so.
+    pub(crate) fn session(&self) -> Session {
+        // Errors go where the answers go, so that none is missed.
+        let mut child = Command::new("/bin/sh")
+            .args([
+                "-c",
+                "exec \"$0\" -unsigned -noheader -list -nullvalue NULL 2>&1",
+            ])
+            .arg(&self.duckdb)
+            .env("HOME", self.folder.path())
+            .env_remove("TZ")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("DuckDB starts");
+        let answers = std::io::BufReader::new(child.stdout.take().expect("stdout"));
+        let mut session = Session {
+            child,
+            answers,
+            marks: 0,
+        };
+        let opened = session.run(&format!(
+            "LOAD '{0}/ducklake.duckdb_extension'; LOAD '{0}/postgres_scanner.duckdb_extension'; \
+             SET TimeZone = 'UTC'; {1} USE lake;",
+            self.extensions.display(),
+            self.attach()
+        ));
+        assert!(opened.is_empty(), "{opened:?}");
+        session
+    }
+
     /// Runs statements in a DuckDB that has attached nothing.
     pub(crate) fn duck_raw(&self, sql: &str) -> Result<String, String> {
         let mut child = Command::new(&self.duckdb)
@@ -158,6 +189,42 @@ impl TestDb {
             .expect("UTF-8")
             .trim_end()
             .to_owned())
+    }
+}
+
+/// A DuckDB that stays attached to the lake, statement after statement.
+pub(crate) struct Session {
+    child: std::process::Child,
+    answers: std::io::BufReader<std::process::ChildStdout>,
+    marks: u32,
+}
+
+impl Session {
+    /// What the statements print, one line per row; their errors come as lines too.
+    pub(crate) fn run(&mut self, sql: &str) -> Vec<String> {
+        self.marks += 1;
+        let mark = format!("mark {}", self.marks);
+        let stdin = self.child.stdin.as_mut().expect("stdin");
+        writeln!(stdin, "{sql}\n.print {mark}").expect("DuckDB reads");
+        stdin.flush().expect("DuckDB reads");
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            let read = self.answers.read_line(&mut line).expect("DuckDB answers");
+            assert!(read > 0, "DuckDB ended at {sql}: {lines:?}");
+            let line = line.trim_end_matches('\n');
+            if line == mark {
+                return lines;
+            }
+            lines.push(line.to_owned());
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -1,11 +1,13 @@
 //! The source: the server, the slot, the tables and the publications.
 
+use std::collections::BTreeSet;
+
 use cdc_source::server::Route;
 use cdc_source::{
     Connection, Endpoint, Publication, ServerFacts, ServerVersion, SessionKind, SlotInfo,
     SourceErrorKind, SystemIdentity, server, slot, tables,
 };
-use pgoutput::Oid;
+use pgoutput::{Lsn, Oid};
 
 use super::{Finding, privileges};
 use crate::config::FeederConfig;
@@ -20,6 +22,10 @@ pub(crate) struct SourceInspection {
     pub(crate) identity: SystemIdentity,
     pub(crate) slot: Option<SlotInfo>,
     pub(crate) plans: Vec<TablePlan>,
+    /// All tables that there are, fed or not.
+    pub(crate) existing: BTreeSet<u32>,
+    /// A position of the WAL behind all that was seen.
+    pub(crate) position: Lsn,
     pub(crate) publications: Vec<Publication>,
     pub(crate) findings: Vec<Finding>,
 }
@@ -35,6 +41,8 @@ pub(crate) async fn source(config: &FeederConfig) -> Result<SourceInspection, Fe
         connection: look.connection,
         slot: look.slot,
         plans: look.plans,
+        existing: look.existing,
+        position: look.position,
         publications: look.publications,
         findings: look.findings,
     })
@@ -46,6 +54,8 @@ pub(super) struct Look {
     pub(super) identity: Result<SystemIdentity, Finding>,
     pub(super) slot: Option<SlotInfo>,
     plans: Vec<TablePlan>,
+    existing: BTreeSet<u32>,
+    position: Lsn,
     publications: Vec<Publication>,
     pub(super) findings: Vec<Finding>,
 }
@@ -125,11 +135,21 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
         "source",
         format!("Postgres {}, {} tables to feed", facts.version, plans.len()),
     ));
+    // A standby has none, and is refused.
+    let position = if facts.in_recovery {
+        Lsn::ZERO
+    } else {
+        server::wal_position(&mut connection)
+            .await
+            .map_err(from_source)?
+    };
     Ok(Look {
         connection,
         identity,
         slot,
         plans,
+        existing: listed.iter().map(|table| table.oid.get()).collect(),
+        position,
         publications,
         findings,
     })

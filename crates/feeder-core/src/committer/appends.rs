@@ -93,6 +93,8 @@ impl Committer {
             let commit = Commit {
                 files: &[],
                 appended: &uploaded,
+                evolutions: &[],
+                copied: None,
                 to: self.checkpoint,
                 source_time: None,
                 transitions: &[],

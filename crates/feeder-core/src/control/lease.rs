@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::{Control, ControlError};
 use crate::config::FeederName;
 use crate::failpoint::{self, Failpoint};
+use crate::own;
 use crate::{FeederError, FeederErrorKind};
 
 /// How long a lease is good for since its last renewal.
@@ -208,7 +209,7 @@ impl Claimant {
                     renewed: asked,
                     lost: None,
                 });
-                let keeper = tokio::spawn(keeper.keep(session, sender));
+                let keeper = tokio::spawn(own::task(keeper.keep(session, sender)));
                 Ok(Look::Taken(Lease {
                     holder,
                     seized,

@@ -162,6 +162,14 @@ const CREATE_VERSIONS: &str = "create table if not exists duckfeeder.migrations 
     applied_at timestamptz not null default clock_timestamp()
 )";
 
+/// These read the catalog's tables: `to_regclass` answers from a cache of the session, which may be older than the lock
+/// that was waited for.
+const SCHEMA_EXISTS: &str =
+    "select exists (select from pg_catalog.pg_namespace where nspname = 'duckfeeder')";
+const VERSIONS_EXIST: &str = "select exists (
+    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'duckfeeder' and c.relname = 'migrations')";
+
 async fn apply(catalog: &Catalog, migration: &Migration) -> Result<(), ControlError> {
     let failed = ControlError::database("migrating the control tables");
     let mut tx = catalog.begin().await?;
@@ -171,7 +179,7 @@ async fn apply(catalog: &Catalog, migration: &Migration) -> Result<(), ControlEr
         return Ok(());
     }
     // IF NOT EXISTS alone would ask for CREATE on the database even when the schema is there.
-    let exists: bool = sqlx::query_scalar("select to_regnamespace('duckfeeder') is not null")
+    let exists: bool = sqlx::query_scalar(SCHEMA_EXISTS)
         .fetch_one(&mut *tx)
         .await
         .map_err(&failed)?;
@@ -213,11 +221,10 @@ async fn current(catalog: &Catalog) -> Result<Option<i32>, ControlError> {
 
 async fn read_version(connection: &mut PgConnection) -> Result<Option<i32>, ControlError> {
     let failed = ControlError::database("reading the version of the control tables");
-    let exists: bool =
-        sqlx::query_scalar("select to_regclass('duckfeeder.migrations') is not null")
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(&failed)?;
+    let exists: bool = sqlx::query_scalar(VERSIONS_EXIST)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(&failed)?;
     if !exists {
         return Ok(None);
     }

@@ -82,6 +82,16 @@ impl TableTransition {
         Self::new(source_oid, TableChange::Replaced(by))
     }
 
+    /// It has another name at the source, and maybe in the lake.
+    pub fn renamed(source_oid: u32, source: (&str, &str), target_table: &str) -> Self {
+        let change = TableChange::Renamed {
+            source_schema: source.0.to_owned(),
+            source_table: source.1.to_owned(),
+            target_table: target_table.to_owned(),
+        };
+        Self::new(source_oid, change)
+    }
+
     /// It is forgotten; see [`TableChange::Removed`].
     pub fn removed(source_oid: u32) -> Self {
         Self::new(source_oid, TableChange::Removed)
@@ -132,6 +142,15 @@ pub enum TableChange {
     /// Another table at the source, of this oid, takes its place in the lake. Its state stays: a copy has to begin the
     /// new history.
     Replaced(u32),
+    /// It has another name at the source, and maybe in the lake.
+    Renamed {
+        /// Its schema at the source.
+        source_schema: String,
+        /// Its name at the source.
+        source_table: String,
+        /// Its name in the lake.
+        target_table: String,
+    },
     /// It is forgotten, and its name in the lake becomes free for another table.
     Removed,
 }
@@ -221,6 +240,16 @@ fn statement<'q>(feeder: &'q FeederName, transition: &'q TableTransition) -> Sta
                  updated_at = clock_timestamp()
              where feeder = $1 and source_oid = $2")
         .bind(i64::from(*by)),
+        TableChange::Renamed {
+            source_schema,
+            source_table,
+            target_table,
+        } => on("update duckfeeder.tables
+             set source_schema = $3, source_table = $4, target_table = $5, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2")
+        .bind(source_schema)
+        .bind(source_table)
+        .bind(target_table),
         TableChange::Removed => on("delete from duckfeeder.tables
              where feeder = $1 and source_oid = $2"),
     }

@@ -11,22 +11,33 @@ use crate::dead_letters::DeadLetters;
 use crate::encode::{EncodeError, Op, RowEncoder, RowHead};
 use crate::epoch::TableBatch;
 use crate::error::{FeederError, FeederErrorKind};
+use crate::evolution::{self, Evolution};
 use crate::file::LakeTable;
-use crate::layout::SourceColumn;
-use crate::plan::identity_name;
 use crate::status::TableState;
-use crate::types::SourceType;
+use crate::version::TableVersion;
 
 pub(super) struct Slot {
+    /// The table, in the version of the rows that come now.
     pub(super) table: FedTable,
+    /// The version as of the epoch that was closed last.
+    pub(super) sealed: Arc<TableVersion>,
+    /// What led from there to the version of now.
+    pub(super) evolutions: Vec<Evolution>,
+    /// How many of them are of ended transactions.
+    pub(super) committed_evolutions: usize,
+    /// The state before evolutions that are not sealed asked for a copy.
+    pub(super) before_recopy: Option<TableState>,
     pub(super) relation: Option<Relation>,
     pub(super) plan: Option<Plan>,
     pub(super) batch: RowBatchBuilder,
     pub(super) letters: Option<DeadLetters>,
     pub(super) committed_rows: usize,
     pub(super) accounted: u64,
-    /// Committed rows of a table that failed; they still belong to the next epoch.
-    pub(super) salvaged: Vec<TableBatch>,
+    /// Rows of ended transactions that belong to the next epoch and are no longer built: of an earlier version, or of a
+    /// table that failed.
+    pub(super) closed: Vec<TableBatch>,
+    /// Rows of the open transaction in an earlier version.
+    pub(super) open: Vec<TableBatch>,
     /// How many discarded changes the control tables know of, or will with the epoch that was closed last.
     pub(super) recorded: u64,
     /// The state before a failure that is not committed yet.
@@ -35,6 +46,8 @@ pub(super) struct Slot {
     pub(super) copied: bool,
     /// The last transaction that brought rows without a generated column.
     pub(super) lacking: Option<Lsn>,
+    /// The source was asked about an altered composite type, and no row has fitted since.
+    pub(super) asked: bool,
 }
 
 pub(super) struct Plan {
@@ -49,6 +62,8 @@ pub(super) struct Plan {
 pub(super) enum ChangeError {
     /// Deterministic: this table's affair (rule 7).
     Table(String),
+    /// The table is another than the one that is known: the source has to be asked.
+    Unknown,
     Feeder(FeederError),
 }
 
@@ -59,13 +74,37 @@ impl From<EncodeError> for ChangeError {
 }
 
 impl Slot {
+    pub(super) fn new(table: FedTable) -> Self {
+        Self {
+            recorded: table.discarded,
+            sealed: Arc::clone(&table.version),
+            evolutions: Vec::new(),
+            committed_evolutions: 0,
+            before_recopy: None,
+            batch: RowBatchBuilder::new(&table.lake().schema),
+            letters: table.lake().dead_letters.clone().map(DeadLetters::new),
+            table,
+            relation: None,
+            plan: None,
+            committed_rows: 0,
+            accounted: 0,
+            closed: Vec::new(),
+            open: Vec::new(),
+            before_failure: None,
+            copied: false,
+            lacking: None,
+            asked: false,
+        }
+    }
+
     /// Forgets all rows.
     pub(super) fn clear(&mut self) {
-        self.batch = RowBatchBuilder::new(&self.table.lake.schema);
+        self.batch = RowBatchBuilder::new(&self.table.lake().schema);
         if let Some(letters) = &mut self.letters {
             letters.clear();
         }
-        self.salvaged.clear();
+        self.closed.clear();
+        self.open.clear();
         self.committed_rows = 0;
         self.accounted = 0;
     }
@@ -78,8 +117,29 @@ impl Slot {
         self.recorded = 0;
     }
 
+    /// Begins again behind the epoch that was closed last.
+    pub(super) fn restart(&mut self) {
+        self.relation = None;
+        self.plan = None;
+        self.lacking = None;
+        // Those of transactions that are sent again count then.
+        self.table.discarded = self.recorded;
+        if let Some(state) = self.before_failure.take() {
+            self.table.error = None;
+            self.table.state = match state {
+                // Its copy was given up when it failed.
+                TableState::Copying => TableState::Pending,
+                state => state,
+            };
+        }
+        self.take_back();
+        self.clear();
+    }
+
     /// The open transaction ended.
     pub(super) fn commit(&mut self) {
+        self.closed.append(&mut self.open);
+        self.committed_evolutions = self.evolutions.len();
         self.committed_rows = self.batch.rows();
         if let Some(letters) = &mut self.letters {
             letters.commit();
@@ -88,9 +148,10 @@ impl Slot {
 
     /// Everything buffered, and begins anew.
     pub(super) fn finish(&mut self) -> Result<Vec<TableBatch>, WriteError> {
-        let mut batches = Vec::new();
+        let mut batches = std::mem::take(&mut self.closed);
+        batches.append(&mut self.open);
         if self.batch.rows() > 0 {
-            push(&mut batches, &self.table.lake, self.batch.finish()?);
+            push(&mut batches, self.table.lake(), self.batch.finish()?);
         }
         if let Some(letters) = self.letters.as_mut().filter(|letters| !letters.is_empty()) {
             let rows = letters.finish()?;
@@ -103,11 +164,14 @@ impl Slot {
 
     /// What ended transactions brought, and what the open one did; begins anew.
     pub(super) fn split(&mut self) -> Result<(Vec<TableBatch>, Vec<TableBatch>), WriteError> {
-        let (mut committed, mut open) = (Vec::new(), Vec::new());
+        let (mut committed, mut open) = (
+            std::mem::take(&mut self.closed),
+            std::mem::take(&mut self.open),
+        );
         if self.batch.rows() > 0 {
             let (head, tail) = self.batch.split(self.committed_rows)?;
-            push(&mut committed, &self.table.lake, head);
-            push(&mut open, &self.table.lake, tail);
+            push(&mut committed, self.table.lake(), head);
+            push(&mut open, self.table.lake(), tail);
         }
         if let Some(letters) = self.letters.as_mut().filter(|letters| !letters.is_empty()) {
             let (head, tail) = letters.split()?;
@@ -134,15 +198,15 @@ impl Slot {
                 FeederErrorKind::Source,
                 format!(
                     "a row of {} arrived before its relation",
-                    self.table.lake.source
+                    self.table.lake().source
                 ),
             )));
         };
-        // Before a publication sends generated columns it sends the rest, which the copy replaces.
-        let waiting =
-            matches!(self.table.state, TableState::Pending | TableState::Copying) && !self.copied;
-        let columns =
-            current_columns(&self.table, relation, waiting).map_err(ChangeError::Table)?;
+        let version = &self.table.version;
+        if !evolution::fits(version, relation, self.waits()) {
+            return Err(ChangeError::Unknown);
+        }
+        let columns = &version.columns;
         let lacking = columns.iter().any(|column| {
             let sent = |found: &RelationColumn| found.name == column.name;
             !relation.columns.iter().any(sent)
@@ -156,7 +220,7 @@ impl Slot {
         // Under FULL every column counts as key on the wire.
         let in_key = |column: &RelationColumn| {
             if full {
-                self.table.key.contains(&column.name)
+                version.shape.key.contains(&column.name)
             } else {
                 column.is_key()
             }
@@ -168,13 +232,18 @@ impl Slot {
             .filter(|(_, column)| in_key(column))
             .map(|(position, _)| position)
             .collect();
-        let encoder = RowEncoder::new(&columns, &wire, self.table.options);
+        let encoder = RowEncoder::new(columns, &wire, self.table.options());
         self.plan = Some(Plan {
             encoder,
             key,
             lacking,
         });
         Ok(())
+    }
+
+    /// Before a publication sends generated columns it sends the rest, which the copy replaces.
+    fn waits(&self) -> bool {
+        matches!(self.table.state, TableState::Pending | TableState::Copying) && !self.copied
     }
 
     /// Whether rows come without a column that the lake has.
@@ -204,10 +273,18 @@ impl Slot {
         let head = RowHead { op, ..head };
         let encoder = &mut plan.encoder;
         let (old, before) = (old.map(Tuple::iter), before.map(Tuple::iter));
-        encoder.append(&mut self.batch, head, values.iter(), old, before)?;
+        match encoder.append(&mut self.batch, head, values.iter(), old, before) {
+            Err(error) if error.altered && !self.asked => {
+                self.asked = true;
+                self.batch.abandon_row();
+                return Err(ChangeError::Unknown);
+            }
+            appended => appended?,
+        }
+        self.asked = false;
         if let (false, Some(letters)) = (encoder.letters().is_empty(), &mut self.letters) {
             let key = encoder.key_text(&plan.key, values.iter());
-            let names = (&*self.table.lake.source, &*self.table.lake.target);
+            let names = (&*self.table.lake().source, &*self.table.lake().target);
             letters
                 .append(head, names, key.as_deref(), encoder.letters())
                 .map_err(|error| ChangeError::Table(error.to_string()))?;
@@ -229,7 +306,15 @@ impl Slot {
             self.row(head, Op::Delete, old, None, Some(old))?;
             head.seq += 1;
         }
-        self.row(head, Op::Update, new, old, old)?;
+        match self.row(head, Op::Update, new, old, old) {
+            // It cannot be taken in a second time: its delete is there.
+            Err(ChangeError::Unknown) if key_changed => {
+                return Err(ChangeError::Table(
+                    "a composite type was altered while a key changed".to_owned(),
+                ));
+            }
+            done => done?,
+        }
         Ok(if key_changed { 2 } else { 1 })
     }
 
@@ -251,77 +336,5 @@ fn push(batches: &mut Vec<TableBatch>, table: &Arc<LakeTable>, rows: RecordBatch
     if rows.num_rows() > 0 {
         let table = Arc::clone(table);
         batches.push(TableBatch { table, rows });
-    }
-}
-
-/// The lake's columns as the relation sends them; it must be what the lake's table was made from. Of a table that waits
-/// for its copy, generated columns may be lacking.
-fn current_columns(
-    table: &FedTable,
-    relation: &Relation,
-    waiting: bool,
-) -> Result<Vec<SourceColumn>, String> {
-    let identity = identity_name(relation.replica_identity);
-    if identity != table.identity {
-        return Err(format!(
-            "its replica identity changed from {} to {identity}",
-            table.identity
-        ));
-    }
-    if relation.replica_identity == ReplicaIdentity::Default && !table.key.is_empty() {
-        let in_key = relation.columns.iter().filter(|column| column.is_key());
-        let names: Vec<&str> = in_key.map(|column| column.name.as_str()).collect();
-        if names.len() != table.key.len() || !table.key.iter().all(|key| names.contains(&&**key)) {
-            return Err(format!(
-                "its primary key changed from ({}) to ({})",
-                table.key.join(", "),
-                names.join(", ")
-            ));
-        }
-    }
-    let mut columns = Vec::with_capacity(table.columns.len());
-    for column in &table.columns {
-        let Some(found) = relation
-            .columns
-            .iter()
-            .find(|found| found.name == column.name)
-        else {
-            if waiting && table.generated.contains(&column.name) {
-                columns.push(column.clone());
-                continue;
-            }
-            return Err(format!("column {:?} is gone at the source", column.name));
-        };
-        let source_type = if found.type_oid.get() == column.source_type.type_oid {
-            SourceType {
-                type_modifier: found.type_modifier,
-                ..column.source_type.clone()
-            }
-        } else {
-            SourceType::plain(found.type_oid, found.type_modifier)
-        };
-        let reader = table.settings.reader(&column.name, &source_type);
-        if reader.lake_type() != column.reader.lake_type() {
-            return Err(format!(
-                "column {:?} changed its type: {} in the lake, {} now",
-                column.name,
-                column.reader.lake_type(),
-                reader.lake_type()
-            ));
-        }
-        // Several types share a lake type, and each has a binary form of its own.
-        columns.push(SourceColumn {
-            name: column.name.clone(),
-            source_type,
-            reader,
-        });
-    }
-    let new = relation.columns.iter().find(|found| {
-        !table.columns.iter().any(|column| column.name == found.name)
-            && !table.ignored.contains(&found.name)
-    });
-    match new {
-        Some(column) => Err(format!("column {:?} is new at the source", column.name)),
-        None => Ok(columns),
     }
 }

@@ -1,14 +1,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgoutput::{Datum, OldTuple, ReplicaIdentity, encode_tuple};
+use cdc_source::tables::{ColumnInfo, Generated};
+use pgoutput::{Datum, Oid, OldTuple, Relation, ReplicaIdentity, encode_tuple};
 
 use super::*;
 use crate::control::TableChange;
 use crate::coordinator::{Action, Thresholds};
+use crate::evolution::Found;
 use crate::testing::{
     Column, INT4, INT4RANGE, INT8, JSON, JSONB, NUMERIC, Row, TEXT, begin, commit, commit_micros,
-    delete, fed_table, insert, numeric_modifier, relation, rows, text, truncate, tuple, update,
+    delete, fed_table, found_of, insert, numeric_modifier, relation, rows, table_info, text,
+    truncate, tuple, update,
 };
 
 const ORDERS: u32 = 101;
@@ -36,6 +39,8 @@ fn thresholds() -> Thresholds {
 struct Feed {
     intake: Intake,
     start: Instant,
+    /// As they were sent last.
+    relations: BTreeMap<u32, Relation>,
 }
 
 impl Feed {
@@ -47,6 +52,7 @@ impl Feed {
         Self {
             intake: Intake::new(Coordinator::new(thresholds, Lsn::new(100)), tables, policy),
             start: Instant::now(),
+            relations: BTreeMap::new(),
         }
     }
 
@@ -69,7 +75,42 @@ impl Feed {
     }
 
     fn send(&mut self, message: Message) {
+        if let Message::Relation(relation) = &message {
+            self.relations.insert(relation.id.get(), relation.clone());
+        }
         self.intake.message(message, self.start).unwrap();
+        if let Some(question) = self.intake.question() {
+            let found = self.catalog(question.source_oid);
+            let oid = question.source_oid;
+            self.intake.answer(oid, &found, self.start).unwrap();
+        }
+    }
+
+    /// A catalog that is no later than the last relation, and has the generated column of [`sums`].
+    fn catalog(&self, oid: u32) -> Found {
+        let relation = &self.relations[&oid];
+        let column = |attnum, name: &str, type_oid, type_modifier| ColumnInfo {
+            attnum,
+            name: name.to_owned(),
+            type_oid: Oid::new(type_oid),
+            type_modifier,
+            generated: Generated::No,
+            ..table_info(oid, "t").columns[0].clone()
+        };
+        let mut info = table_info(oid, &relation.name);
+        info.replica_identity = relation.replica_identity;
+        info.columns = (1..)
+            .zip(&relation.columns)
+            .map(|(attnum, sent)| {
+                column(attnum, &sent.name, sent.type_oid.get(), sent.type_modifier)
+            })
+            .collect();
+        if oid == NOTES && info.columns.len() == 1 {
+            let mut twice = column(2, "twice", INT4, -1);
+            twice.generated = Generated::Stored;
+            info.columns.push(twice);
+        }
+        found_of(&relation.name, info)
     }
 
     fn transaction(
@@ -101,7 +142,7 @@ impl Feed {
 
     fn table(&self, oid: u32) -> &FedTable {
         let mut tables = self.intake.tables();
-        tables.find(|table| table.lake.source_oid == oid).unwrap()
+        tables.find(|table| table.lake().source_oid == oid).unwrap()
     }
 }
 
@@ -397,23 +438,23 @@ fn unchanged_toast_is_filled_from_the_old_row_under_full() {
 }
 
 #[test]
-fn columns_go_by_name_and_excluded_ones_stay_out() {
+fn excluded_columns_stay_out() {
     let in_the_lake = [("id", INT4, -1), ("body", TEXT, -1), ("price", INT4, -1)];
     let on_the_wire = [
         ("id", INT4, -1),
-        ("price", INT4, -1),
-        ("secret", TEXT, -1),
         ("body", TEXT, -1),
+        ("secret", TEXT, -1),
+        ("price", INT4, -1),
     ];
     let mut table = fed_table(NOTES, "notes", ReplicaIdentity::Default, &in_the_lake);
-    table.ignored = vec!["secret".to_owned()];
+    Arc::make_mut(&mut table.version).ignored = vec!["secret".to_owned()];
     let mut feed = Feed::of(vec![table]);
     feed.transaction(
         100,
         110,
         [
             relation(NOTES, ReplicaIdentity::Default, &on_the_wire),
-            insert(NOTES, &[text("1"), text("5"), text("hush"), text("hi")]),
+            insert(NOTES, &[text("1"), text("hi"), text("hush"), text("5")]),
         ],
     );
     let (tables, _) = feed.seal();
@@ -428,7 +469,7 @@ const SUM_COLUMNS: [Column; 2] = [("id", INT4, -1), ("twice", INT4, -1)];
 /// A table that waits for its copy, whose second column is generated.
 fn sums() -> Feed {
     let mut table = fed_table(NOTES, "sums", ReplicaIdentity::Default, &SUM_COLUMNS);
-    table.generated = vec!["twice".to_owned()];
+    Arc::make_mut(&mut table.version).generated = vec!["twice".to_owned()];
     table.state = TableState::Copying;
     Feed::of(vec![table])
 }
@@ -483,7 +524,7 @@ fn a_copy_before_rows_without_a_generated_column_does_not_count() {
 #[test]
 fn a_streaming_table_must_get_its_generated_columns() {
     let mut table = fed_table(NOTES, "sums", ReplicaIdentity::Default, &SUM_COLUMNS);
-    table.generated = vec!["twice".to_owned()];
+    Arc::make_mut(&mut table.version).generated = vec!["twice".to_owned()];
     let mut feed = Feed::of(vec![table]);
     feed.without_sum(100);
     assert_eq!(feed.state(NOTES), TableState::Error);
@@ -987,59 +1028,139 @@ fn a_restart_keeps_a_failure_that_was_handed_over() {
 
 // ---- shapes ----
 
-/// The reason for which a row of `found` fails a table of `known`.
-fn refused(known: &[Column], found: &[Column], identity: ReplicaIdentity) -> Option<String> {
-    let mut feed = single(ReplicaIdentity::Default, known);
-    let values = vec![Datum::Null; found.len()];
+#[test]
+fn rows_of_two_versions_in_one_transaction_are_one_epoch() {
+    let known = [("id", INT4, -1), ("body", TEXT, -1)];
+    let wider = [("id", INT4, -1), ("body", TEXT, -1), ("extra", TEXT, -1)];
+    let mut feed = single(ReplicaIdentity::Default, &known);
+    feed.transaction(200, 210, [insert(ORDERS, &[text("1"), text("a")])]);
+    feed.transaction(
+        300,
+        310,
+        [
+            insert(ORDERS, &[text("2"), text("b")]),
+            relation(ORDERS, ReplicaIdentity::Default, &wider),
+            insert(ORDERS, &[text("3"), text("c"), text("x")]),
+        ],
+    );
+    let part = feed.intake.seal().unwrap();
+    let end = part.end.as_ref().unwrap();
+    let [evolution] = &end.evolutions[..] else {
+        panic!("{:?}", end.evolutions)
+    };
+    let of = |lake: &Arc<LakeTable>| -> usize {
+        let batches = part.batches.iter();
+        let of_version = batches.filter(|batch| Arc::ptr_eq(&batch.table, lake));
+        of_version.map(|batch| batch.rows.num_rows()).sum()
+    };
+    assert_eq!(of(&evolution.from.lake), 2);
+    assert_eq!(of(&evolution.to.lake), 1);
+    // It is not told twice.
+    feed.transaction(
+        400,
+        410,
+        [insert(ORDERS, &[text("4"), text("d"), text("y")])],
+    );
+    let (tables, end) = feed.seal();
+    assert!(end.evolutions.is_empty());
+    assert_eq!(tables["raw.orders"].len(), 1);
+}
+
+#[test]
+fn a_version_of_a_transaction_that_comes_again_is_taken_back() {
+    let known = [("id", INT4, -1), ("body", TEXT, -1)];
+    let wider = [("id", INT4, -1), ("body", TEXT, -1), ("extra", TEXT, -1)];
+    let mut feed = single(ReplicaIdentity::Default, &known);
+    let wide_row = || insert(ORDERS, &[text("1"), text("a"), text("x")]);
+    feed.send(begin(200));
+    feed.send(relation(ORDERS, ReplicaIdentity::Default, &wider));
+    feed.send(wide_row());
+    assert!(!feed.intake.is_sealed(ORDERS));
+    // The source failed: the relation of before comes again, then the new one.
+    feed.intake
+        .restart(Coordinator::new(thresholds(), Lsn::new(101)));
+    assert!(feed.intake.is_sealed(ORDERS));
+    feed.transaction(
+        150,
+        160,
+        [
+            relation(ORDERS, ReplicaIdentity::Default, &known),
+            insert(ORDERS, &[text("0"), text("z")]),
+        ],
+    );
+    let (_, end) = feed.seal();
+    assert!(end.evolutions.is_empty());
     feed.transaction(
         200,
         210,
-        [relation(ORDERS, identity, found), insert(ORDERS, &values)],
+        [
+            relation(ORDERS, ReplicaIdentity::Default, &wider),
+            wide_row(),
+        ],
     );
-    let (_, end) = feed.seal();
-    failure(&end).pop().map(|(_, lsn, _, reason)| {
-        assert_eq!(lsn, 200);
-        reason
-    })
+    let (tables, end) = feed.seal();
+    assert_eq!(end.evolutions.len(), 1);
+    assert_eq!(
+        tables["raw.orders"],
+        [row("insert", 200, 0, &[Some("1"), Some("a"), Some("x")])]
+    );
 }
 
 #[test]
-fn another_shape_fails_the_table_at_its_first_row() {
+fn a_stop_inside_a_transaction_leaves_its_version_to_the_next_start() {
     let known = [("id", INT4, -1), ("body", TEXT, -1)];
-    let default = ReplicaIdentity::Default;
-    let refused_with =
-        |found: &[Column], identity| refused(&known, found, identity).unwrap_or_default();
-    let new = [("id", INT4, -1), ("body", TEXT, -1), ("extra", TEXT, -1)];
-    assert!(refused_with(&new, default).contains("\"extra\" is new"));
-    let gone = [("id", INT4, -1)];
-    assert!(refused_with(&gone, default).contains("\"body\" is gone"));
-    let renamed = [("id", INT4, -1), ("text", TEXT, -1)];
-    assert!(refused_with(&renamed, default).contains("\"body\" is gone"));
-    let changed = [("id", INT8, -1), ("body", TEXT, -1)];
-    assert!(refused_with(&changed, default).contains("\"id\" changed its type"));
-    for identity in [ReplicaIdentity::Full, ReplicaIdentity::Nothing] {
-        assert!(refused_with(&known, identity).contains("identity changed"));
-    }
-    let varchar = [("id", INT4, -1), ("body", 1043, 54)];
-    assert_eq!(refused(&known, &varchar, default), None);
-    let three = [("id", INT4, -1), ("a", TEXT, -1), ("b", INT8, -1)];
-    let moved = [("id", INT4, -1), ("b", INT8, -1), ("a", TEXT, -1)];
-    assert_eq!(refused(&three, &moved, default), None);
+    let wider = [("id", INT4, -1), ("body", TEXT, -1), ("extra", TEXT, -1)];
+    let mut feed = single(ReplicaIdentity::Default, &known);
+    feed.transaction(200, 210, [insert(ORDERS, &[text("1"), text("a")])]);
+    feed.send(begin(300));
+    feed.send(relation(ORDERS, ReplicaIdentity::Default, &wider));
+    feed.send(insert(ORDERS, &[text("2"), text("b"), text("x")]));
+    let part = feed.intake.cut_open_transaction().unwrap().unwrap();
+    assert!(part.end.as_ref().unwrap().evolutions.is_empty());
+    assert_eq!(contents(&part)["raw.orders"].len(), 1);
 }
 
 #[test]
-fn another_primary_key_fails_the_table() {
+fn a_table_that_has_to_be_copied_again_waits_for_it_in_the_same_epoch() {
+    let known = [("id", INT4, -1), ("body", TEXT, -1)];
+    let other = [("id", INT4, -1), ("body", INT8, -1)];
+    let mut feed = single(ReplicaIdentity::Default, &known);
+    feed.transaction(
+        200,
+        210,
+        [
+            relation(ORDERS, ReplicaIdentity::Default, &other),
+            insert(ORDERS, &[text("1"), text("7")]),
+        ],
+    );
+    assert_eq!(feed.state(ORDERS), TableState::Pending);
+    let (_, end) = feed.seal();
+    assert_eq!(end.incomplete, ["public.orders"]);
+    assert!(matches!(end.transitions[0].change, TableChange::Pending));
+    assert!(end.evolutions[0].recopy.is_some());
+}
+
+#[test]
+fn another_primary_key_needs_another_copy() {
     // The tests' relations have their first column as the key.
     let known = [("id", INT4, -1), ("body", TEXT, -1)];
-    let other = [("body", TEXT, -1), ("id", INT4, -1)];
-    let reason = refused(&known, &other, ReplicaIdentity::Default).unwrap();
-    assert_eq!(reason, "its primary key changed from (id) to (body)");
+    let mut feed = single(ReplicaIdentity::Default, &known);
+    let Message::Relation(mut other) = relation(ORDERS, ReplicaIdentity::Default, &known) else {
+        panic!("another message")
+    };
+    other.columns[0].flags = 0;
+    other.columns[1].flags = 1;
+    let row = insert(ORDERS, &[text("1"), text("a")]);
+    feed.transaction(200, 210, [Message::Relation(other), row]);
+    let (_, end) = feed.seal();
+    let recopy = end.evolutions[0].recopy.as_deref().unwrap();
+    assert_eq!(recopy, "its key is (body) now, and was (id)");
 }
 
 #[test]
 fn without_a_key_an_update_is_known_by_its_whole_row() {
     let mut table = fed_table(ORDERS, "orders", ReplicaIdentity::Full, &NOTE_COLUMNS);
-    table.key = Vec::new();
+    Arc::make_mut(&mut table.version).shape.key = Vec::new();
     let mut feed = Feed::of(vec![table]);
     let old = OldTuple::Full(tuple(&[text("1"), text("old")]));
     feed.transaction(

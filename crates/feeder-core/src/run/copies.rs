@@ -14,6 +14,7 @@ use crate::control::TableTransition;
 use crate::copy_round;
 use crate::epoch::{CopiedTable, Work};
 use crate::error::FeederError;
+use crate::evolution::Found;
 use crate::failpoint::{self, Failpoint};
 use crate::file::UploadedFile;
 use crate::intake::FedTable;
@@ -53,19 +54,48 @@ impl Engine<'_> {
         if let Some(point) = self.finished.iter().map(|copy| copy.point).max() {
             self.intake.coordinator.want(point);
         }
+        self.follow_changed(now)?;
         if self.round_running || self.next_round.is_some_and(|at| at > now) {
             return Ok(());
         }
+        // One whose new columns are not in the lake yet has to wait for its next commit.
         let pending: Vec<u32> = self
             .intake
             .tables()
             .filter(|table| table.state == TableState::Pending)
-            .map(|table| table.lake.source_oid)
+            .map(|table| table.lake().source_oid)
+            .filter(|oid| self.intake.is_sealed(*oid) && !self.changed.contains_key(oid))
             .collect();
         // A deadline that has passed would keep the loop awake.
         self.next_round = None;
         if !pending.is_empty() {
             self.start_round(&pending);
+        }
+        Ok(())
+    }
+
+    /// What copies found changed at the source is followed once the stream has come that far.
+    fn follow_changed(&mut self, now: Instant) -> Result<(), FeederError> {
+        let coordinator = &self.intake.coordinator;
+        let (received, open) = (coordinator.received(), coordinator.in_transaction());
+        if let Some(position) = self.changed.values().map(|(_, position)| *position).max() {
+            self.intake.coordinator.want(position);
+        }
+        if open {
+            return Ok(());
+        }
+        let reached = |(_, position): &(Found, Lsn)| *position <= received;
+        let due: Vec<u32> = self
+            .changed
+            .iter()
+            .filter(|(_, changed)| reached(changed))
+            .map(|(source_oid, _)| *source_oid)
+            .collect();
+        for source_oid in due {
+            if let Some((found, position)) = self.changed.remove(&source_oid) {
+                self.intake
+                    .follow_catalog(source_oid, &found, position, now)?;
+            }
         }
         Ok(())
     }
@@ -87,8 +117,18 @@ impl Engine<'_> {
         let round = async move {
             let prepared = copy_round::prepare(&source, &context.fence, first, wanted).await;
             match prepared {
-                Ok((exporter, snapshot, requests)) => {
-                    backfill::run_round(context, exporter, snapshot, requests, events).await;
+                Ok(round) => {
+                    if !round.changed.is_empty() {
+                        let changed = CopyEvent::Changed {
+                            tables: round.changed,
+                            position: round.position,
+                        };
+                        if events.send(changed).await.is_err() {
+                            return;
+                        }
+                    }
+                    let (exporter, snapshot) = (round.exporter, round.snapshot);
+                    backfill::run_round(context, exporter, snapshot, round.requests, events).await;
                 }
                 Err(error) => {
                     let _intake_gone = events.send(CopyEvent::RoundEnded(Err(error))).await;
@@ -105,18 +145,26 @@ impl Engine<'_> {
         if !self.intake.table_mut(copy.source_oid).is_some_and(copying) {
             return Ok(());
         }
+        let Some(version) = self.intake.sealed(copy.source_oid).map(Arc::clone) else {
+            return Ok(());
+        };
         let whole = self.intake.whole_since(copy.source_oid, copy.point);
         let Some(table) = self.intake.table_mut(copy.source_oid) else {
             return Ok(());
         };
-        let source = table.lake.source.clone();
+        let source = table.lake().source.clone();
         if !whole {
             tracing::warn!(table = %source, "changes came without a generated column; the table is copied again");
             table.state = TableState::Pending;
             return Ok(());
         }
+        if copy.point <= table.copy_after {
+            tracing::info!(table = %source, "the table was rewritten after its copy had begun; it is copied again");
+            table.state = TableState::Pending;
+            return Ok(());
+        }
         let copied = CopiedTable {
-            table: Arc::clone(&table.lake),
+            version,
             point: copy.point,
             files: copy.files,
             rows: copy.rows,
@@ -153,12 +201,22 @@ impl Engine<'_> {
                     rows,
                 });
             }
+            CopyEvent::Changed { tables, position } => {
+                for (source_oid, found) in tables {
+                    if let Some(table) = self.intake.table_mut(source_oid)
+                        && table.state == TableState::Copying
+                    {
+                        table.state = TableState::Pending;
+                    }
+                    self.changed.insert(source_oid, (found, position));
+                }
+            }
             CopyEvent::Again { source_oid, reason } => {
                 self.copied.remove(&source_oid);
                 if let Some(table) = self.intake.table_mut(source_oid)
                     && table.state == TableState::Copying
                 {
-                    tracing::warn!(table = %table.lake.source, reason, "the table is copied again");
+                    tracing::warn!(table = %table.lake().source, reason, "the table is copied again");
                     table.state = TableState::Pending;
                 }
             }
@@ -201,7 +259,7 @@ impl Engine<'_> {
             .intake
             .tables()
             .filter(|table| table.state == TableState::Copying)
-            .map(|table| table.lake.source_oid)
+            .map(|table| table.lake().source_oid)
             .filter(|source_oid| !done.contains(source_oid))
             .collect();
         for source_oid in unfinished {

@@ -22,6 +22,9 @@ impl Engine<'_> {
                 unrepresentable,
             } => {
                 self.intake.coordinator.committed(to);
+                if self.left && self.intake.settled() {
+                    self.restart_wanted = true;
+                }
                 self.freshness.committed(commit_timestamp, Instant::now());
                 self.last_error = None;
                 if let Some(snapshot) = snapshot {
@@ -107,6 +110,12 @@ impl Engine<'_> {
                 self.server_wal_end = self.server_wal_end.max(wal_end);
                 Ok(())
             }
+            WatchEvent::Redefined { tables, position } => {
+                for (source_oid, found) in tables {
+                    self.changed.insert(source_oid, (found, position));
+                }
+                Ok(())
+            }
             WatchEvent::Doubted(doubt) => {
                 self.truncations.doubt(doubt);
                 Ok(())
@@ -115,7 +124,7 @@ impl Engine<'_> {
                 self.intake.coordinator.want(position);
                 Ok(())
             }
-            WatchEvent::ResyncRequested => {
+            WatchEvent::ResyncRequested | WatchEvent::TablesChanged => {
                 self.restart_wanted = true;
                 Ok(())
             }

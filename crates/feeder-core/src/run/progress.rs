@@ -72,10 +72,10 @@ impl Engine<'_> {
             .intake
             .tables()
             .map(|table| {
-                let source_oid = table.lake.source_oid;
+                let source_oid = table.lake().source_oid;
                 TableStatus {
-                    source: table.lake.source.clone(),
-                    target: table.lake.target.clone(),
+                    source: table.lake().source.clone(),
+                    target: table.lake().target.clone(),
                     state: table.state,
                     error: table.error.clone(),
                     rows: self.rows.get(&source_oid).copied().unwrap_or_default(),
@@ -91,7 +91,9 @@ impl Engine<'_> {
 
     /// Whether nothing is read on purpose.
     pub(super) fn deaf(&self) -> bool {
-        self.stopping.is_some() || self.intake.coordinator.paused()
+        self.stopping.is_some()
+            || self.intake.coordinator.paused()
+            || self.intake.waits_for_answer()
     }
 
     /// A gap that the stream itself ran into, told like those that a start finds.

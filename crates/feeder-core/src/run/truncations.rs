@@ -144,7 +144,7 @@ impl Engine<'_> {
         let fed: BTreeSet<u32> = self
             .intake
             .tables()
-            .map(|table| table.lake.source_oid)
+            .map(|table| table.lake().source_oid)
             .collect();
         self.truncations.record(&mut part, &fed);
         self.submit(Work::Part(part))
@@ -231,6 +231,7 @@ mod tests {
         truncations.record(&mut part, &BTreeSet::from([1]));
         part.end = Some(EpochEnd {
             to: Lsn::new(1),
+            evolutions: Vec::new(),
             commit_timestamp: None,
             transitions: Vec::new(),
             cut: Vec::new(),

@@ -1,5 +1,7 @@
 //! One value from the wire into its column.
 
+use std::fmt;
+
 use parquet_writer::{ColumnBuilder, WriteError};
 use pgoutput::Datum;
 use pgoutput::value::{self, ValueError, ValueErrorKind};
@@ -20,6 +22,17 @@ pub(crate) enum ValueProblem {
     Unrepresentable(String),
     /// It is not what its relation says it is, or a defect of ours.
     Malformed(String),
+    /// It is of a composite type that was altered, of which no relation tells.
+    Altered,
+}
+
+impl fmt::Display for ValueProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unrepresentable(problem) | Self::Malformed(problem) => problem,
+            Self::Altered => "its composite type has other attributes than those that are known",
+        })
+    }
 }
 
 impl ValueProblem {

@@ -46,13 +46,6 @@ pub(super) fn reader(attributes: &[Attribute], numeric: NumericMapping) -> Reade
     Reader::Struct(Arc::new(StructReader { fields }))
 }
 
-/// The type was altered since its lake column was made.
-fn changed() -> ValueProblem {
-    ValueProblem::Malformed(
-        "its composite type has other attributes than when the table was copied".to_owned(),
-    )
-}
-
 pub(super) fn append_text_struct(
     column: &mut ColumnBuilder,
     composite: &StructReader,
@@ -62,13 +55,13 @@ pub(super) fn append_text_struct(
     let record = value::text::record(raw)?;
     let mut values = record.fields();
     for (builder, field) in column.fields_mut()?.iter_mut().zip(&composite.fields) {
-        match values.next().ok_or_else(changed)?? {
+        match values.next().ok_or(ValueProblem::Altered)?? {
             None => builder.append_null()?,
             Some(raw) => append_text(builder, &field.reader, &raw, scratch)?,
         }
     }
     if values.next().is_some() {
-        return Err(changed());
+        return Err(ValueProblem::Altered);
     }
     Ok(column.append_struct()?)
 }
@@ -82,9 +75,14 @@ pub(super) fn append_binary_struct(
     let record = value::binary::record(raw)?;
     let mut values = record.fields();
     for (builder, field) in column.fields_mut()?.iter_mut().zip(&composite.fields) {
-        let (type_oid, value) = values.next().ok_or_else(changed)??;
+        // The type has more attributes by now.
+        let Some(value) = values.next() else {
+            builder.append_null()?;
+            continue;
+        };
+        let (type_oid, value) = value?;
         if type_oid != field.type_oid {
-            return Err(changed());
+            return Err(ValueProblem::Altered);
         }
         match value {
             None => builder.append_null()?,
@@ -92,7 +90,7 @@ pub(super) fn append_binary_struct(
         }
     }
     if values.next().is_some() {
-        return Err(changed());
+        return Err(ValueProblem::Altered);
     }
     Ok(column.append_struct()?)
 }

@@ -1,0 +1,61 @@
+//! Tables whose definition changes, also where no row shows it to the stream.
+
+use std::collections::BTreeMap;
+
+use cdc_source::Connection;
+
+use crate::config::FeederConfig;
+use crate::error::FeederError;
+use crate::evolution::Found;
+use crate::intake::FedTable;
+use crate::plan::SourceShape;
+use crate::select::Selection;
+use crate::table_look;
+
+/// What the fed tables looked like last, by OID.
+pub(crate) struct Definitions {
+    seen: BTreeMap<u32, (Selection, SourceShape)>,
+}
+
+impl Definitions {
+    pub(crate) fn of(tables: &[FedTable]) -> Self {
+        Self {
+            seen: tables
+                .iter()
+                .map(|table| {
+                    let known = (table.selection.clone(), table.version.shape.clone());
+                    (table.lake().source_oid, known)
+                })
+                .collect(),
+        }
+    }
+
+    /// Those that changed since.
+    pub(super) async fn look(
+        &mut self,
+        connection: &mut Connection,
+        config: &FeederConfig,
+    ) -> Result<Vec<(u32, Found)>, FeederError> {
+        let wanted: Vec<table_look::Wanted> = self
+            .seen
+            .iter()
+            .map(|(source_oid, (selection, _))| table_look::Wanted {
+                source_oid: *source_oid,
+                selection: selection.clone(),
+                types: Vec::new(),
+                announced: None,
+            })
+            .collect();
+        let found = table_look::over(connection, config, &wanted).await?;
+        let mut changed = Vec::new();
+        for ((source_oid, (_, seen)), found) in self.seen.iter_mut().zip(found) {
+            if let Some(plan) = &found.plan
+                && !seen.agrees(&plan.shape)
+            {
+                seen.clone_from(&plan.shape);
+                changed.push((*source_oid, found));
+            }
+        }
+        Ok(changed)
+    }
+}
