@@ -81,6 +81,9 @@ pub(crate) enum Command {
         /// Print one SQL script with all remedies instead
         #[arg(long)]
         sql: bool,
+        /// Print the optional event trigger that tells of DDL exactly where it happens, for a superuser to run at the source
+        #[arg(long, conflicts_with = "sql")]
+        ddl_trigger: bool,
     },
     /// Copy what is missing, then stream; SIGTERM flushes, commits and exits 0
     Run {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use feeder_core::check::{self, Finding, Severity};
+use feeder_core::ddl_trigger;
 
 use crate::config::Settings;
 use crate::console::Console;
@@ -22,6 +23,12 @@ pub(super) async fn check(settings: &Settings, sql: bool, console: &Console) -> 
         .iter()
         .any(|finding| finding.severity == Severity::Failed);
     Ok(if failed { Exit::Unhealthy } else { Exit::Done })
+}
+
+/// Prints the source's optional event trigger.
+pub(super) fn ddl_trigger(console: &Console) -> Result {
+    console.print(ddl_trigger::SQL)?;
+    Ok(Exit::Done)
 }
 
 /// A finding a line, with its remedy below.

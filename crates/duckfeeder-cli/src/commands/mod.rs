@@ -25,7 +25,10 @@ pub(crate) async fn run(cli: Cli, console: &Console) -> Result {
     let global = &cli.global;
     match cli.command {
         Command::Init => init::init(global, console).await,
-        Command::Check { sql } => check::check(&settings(global)?, sql, console).await,
+        Command::Check {
+            ddl_trigger: true, ..
+        } => check::ddl_trigger(console),
+        Command::Check { sql, .. } => check::check(&settings(global)?, sql, console).await,
         Command::Run { until_caught_up } => {
             run::run(settings(global)?, until_caught_up, console).await
         }
