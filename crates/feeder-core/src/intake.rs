@@ -8,7 +8,7 @@ use std::time::Instant;
 use pgoutput::{Lsn, Message, RelationId};
 use rustc_hash::FxHashMap;
 
-use crate::config::{OnTableError, OnUnrepresentable};
+use crate::config::{ChangePolicy, OnSchemaChange, OnTableError, OnUnrepresentable};
 use crate::control::TableTransition;
 use crate::coordinator::Coordinator;
 use crate::encode::{Op, RowEncoder, RowHead, RowOptions};
@@ -49,6 +49,15 @@ impl FedTable {
     /// What all versions share but the columns: names and place.
     pub(crate) fn lake(&self) -> &Arc<LakeTable> {
         &self.version.lake
+    }
+
+    /// Which changes are followed now: whoever asks for a copy wants the table as it is.
+    fn change_policy(&self) -> ChangePolicy {
+        let mut policy = self.selection.changes;
+        if matches!(self.state, TableState::Pending | TableState::Copying) {
+            policy.on_schema_change = OnSchemaChange::Follow;
+        }
+        policy
     }
 
     pub(crate) fn options(&self) -> RowOptions {

@@ -301,6 +301,14 @@ impl TablePlan {
             .collect()
     }
 
+    /// The shape without what only a copy brings: generated columns that were not published when the recorded one was made.
+    pub(crate) fn shape_as_fed(&self, recorded: &SourceShape) -> SourceShape {
+        let unfed = self.unfed(recorded);
+        let mut shape = self.shape.clone();
+        shape.columns.retain(|column| !unfed.contains(&column.name));
+        shape
+    }
+
     /// As it should stand in its publication.
     pub(crate) fn published(&self) -> PublishedTable {
         let listed =

@@ -78,7 +78,7 @@ fn a_table_that_is_dropped_and_made_again_is_copied_into_the_same_lake_table() -
     let rig = Rig::new()?;
     rig.source(MAKE_TABLES)?;
     let mut feeder = rig.stream(&TABLES)?;
-    rig.source("insert into a values (99, 'the last')")?;
+    rig.source("insert into a values (1990, 'the last')")?;
     rig.source("drop table a; create table a (id int primary key, v text); insert into a values (7, 'new')")?;
     rig.source("insert into b values (100, 'goes on')")?;
     rig.wait_until_equal(&mut feeder, &TABLES)?;
@@ -91,7 +91,7 @@ fn a_table_that_is_dropped_and_made_again_is_copied_into_the_same_lake_table() -
     feeder.terminate()?;
 
     // The same while nobody looks.
-    rig.source("insert into a values (98, 'the very last'); drop table a; create table a (id int primary key, v text)")?;
+    rig.source("insert into a values (1980, 'the very last'); drop table a; create table a (id int primary key, v text)")?;
     let mut feeder = rig.setup.spawn()?;
     rig.source("insert into a values (8, 'streamed'); insert into b values (101, 'goes on')")?;
     rig.wait_until_equal(&mut feeder, &TABLES)?;

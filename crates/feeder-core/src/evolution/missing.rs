@@ -1,6 +1,7 @@
 //! What rows from before a column was added have in it, without a change in the stream.
 
 use cdc_source::TableKind;
+use cdc_source::tables::Generated;
 
 use super::Found;
 use crate::plan::ShapeColumn;
@@ -27,7 +28,7 @@ pub(super) fn missing(column: &ShapeColumn, found: &Found, rewritten: bool) -> M
         None => Missing::Null,
         Some(live) => match &live.missing_value {
             Some(text) => Missing::Constant(text.clone()),
-            None if rewritten => Missing::Unknown,
+            None if rewritten || live.generated == Generated::Stored => Missing::Unknown,
             // The leaves have the values, each for itself.
             None if plan.info.id.kind == TableKind::Partitioned && live.has_default => {
                 Missing::Unknown

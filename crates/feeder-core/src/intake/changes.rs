@@ -113,7 +113,7 @@ impl Intake {
         };
         let table = &slot.table;
         let (version, settings) = (&table.version, &table.settings);
-        let policy = table.selection.changes;
+        let policy = table.change_policy();
         let evolution = match (&waiting, slot.relation.as_ref()) {
             (Waiting::Announced(_), _) => {
                 evolution::by_announcement(version, found, settings, policy, since)
@@ -181,7 +181,7 @@ impl Intake {
             &table.version,
             found,
             &table.settings,
-            table.selection.changes,
+            table.change_policy(),
             since,
         );
         match evolution {

@@ -50,7 +50,7 @@ impl Definitions {
         let mut changed = Vec::new();
         for ((source_oid, (_, seen)), found) in self.seen.iter_mut().zip(found) {
             if let Some(plan) = &found.plan
-                && !seen.agrees(&plan.shape)
+                && !seen.agrees(&plan.shape_as_fed(seen))
             {
                 seen.clone_from(&plan.shape);
                 changed.push((*source_oid, found));
