@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cdc_source::publication::{self, GENERATED_SINCE, PublicationDifference, WantedPublication};
 use cdc_source::{
-    Connection, Publication, PublicationName, PublishActions, PublishedTable, TableInfo,
+    Connection, Publication, PublicationName, PublishActions, PublishedTable, SourceError,
+    SourceErrorKind, TableInfo,
 };
 use serde::{Deserialize, Serialize};
 
@@ -393,7 +394,7 @@ pub(crate) async fn reconcile(
         let Some(existing) = existing else {
             publication::create(connection, wanted)
                 .await
-                .map_err(from_source)?;
+                .map_err(altering)?;
             tracing::info!(
                 publication = wanted.name.as_str(),
                 tables = wanted.tables.len(),
@@ -424,7 +425,7 @@ pub(crate) async fn reconcile(
                 D::Generated { found: false, .. } if generated => {
                     publication::publish_generated(connection, &wanted.name)
                         .await
-                        .map_err(from_source)?;
+                        .map_err(altering)?;
                     tracing::info!(
                         publication = wanted.name.as_str(),
                         "the publication sends stored generated columns from now on"
@@ -442,7 +443,7 @@ pub(crate) async fn reconcile(
         let remove: Vec<_> = remove.into_iter().collect();
         publication::drop_tables(connection, &wanted.name, &remove)
             .await
-            .map_err(from_source)?;
+            .map_err(altering)?;
         let tables: Vec<_> = wanted
             .tables
             .iter()
@@ -451,7 +452,7 @@ pub(crate) async fn reconcile(
             .collect();
         publication::add_tables(connection, &wanted.name, &tables)
             .await
-            .map_err(from_source)?;
+            .map_err(altering)?;
         if !remove.is_empty() || !add.is_empty() {
             tracing::info!(
                 publication = wanted.name.as_str(),
@@ -474,9 +475,17 @@ pub(crate) async fn reconcile(
             .collect();
         publication::drop_tables(connection, &publication.name, &tables)
             .await
-            .map_err(from_source)?;
+            .map_err(altering)?;
     }
     Ok(added)
+}
+
+/// A table that was dropped or renamed since it was looked at: looking again helps.
+fn altering(error: SourceError) -> FeederError {
+    if error.kind() == SourceErrorKind::ObjectMissing {
+        return FeederError::transient(FeederErrorKind::Source, error.to_string());
+    }
+    from_source(error)
 }
 
 #[cfg(test)]
