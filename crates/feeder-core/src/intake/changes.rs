@@ -142,10 +142,10 @@ impl Intake {
                     // Asking again would give the same answer.
                     let reason =
                         "what the stream says of its columns does not fit what the catalog says";
-                    self.fail_table(id, lsn, seq, reason, now)?;
+                    return self.fail_table(id, lsn, seq, reason, now);
                 }
             }
-            Err(reason) => self.fail_table(id, lsn, seq, &reason, now)?,
+            Err(reason) => return self.fail_table(id, lsn, seq, &reason, now),
         }
         match waiting {
             Waiting::Change(_, message) => self.message(message, now),
