@@ -33,8 +33,17 @@ pub(crate) struct Selection {
     pub(crate) changes: ChangePolicy,
 }
 
+/// Whether a table is the lake's or the feeder's own, which lie in the source where the catalog does.
+fn is_of_the_lake(config: &FeederConfig, schema: &str, name: &str) -> bool {
+    schema == CONTROL_SCHEMA
+        || (schema == config.catalog.metadata_schema && name.starts_with("ducklake_"))
+}
+
 /// What the rules say of a table that may not be there any more; `None` when they leave it out.
 pub(crate) fn one(config: &FeederConfig, schema: &str, name: &str) -> Option<Selection> {
+    if is_of_the_lake(config, schema, name) {
+        return None;
+    }
     // A rule that names another table matches nothing here.
     let rules: Vec<Pattern<'_>> = config
         .tables
@@ -62,10 +71,7 @@ pub(crate) fn select(
         return Err(error("no tables are configured")
             .with_remedy("name at least one, for instance --tables 'public.*'"));
     }
-    let own = |schema: &str, name: &str| {
-        schema == CONTROL_SCHEMA
-            || (schema == config.catalog.metadata_schema && name.starts_with("ducklake_"))
-    };
+    let own = |schema: &str, name: &str| is_of_the_lake(config, schema, name);
     for pattern in &rules {
         if let Some((schema, name)) = pattern.exact()
             && own(schema, name)
