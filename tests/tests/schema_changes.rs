@@ -102,6 +102,16 @@ impl Rig {
     }
 }
 
+/// The load, after as many more transactions.
+fn going_on(load: Load, transactions: u64) -> Result<Load> {
+    if let Err(error) = load.wait_for_more(transactions) {
+        // What it ran into says more.
+        load.stop()?;
+        return Err(error);
+    }
+    Ok(load)
+}
+
 /// The load and the recorder end, and everything is as it should be.
 fn finish(rig: &Rig, load: Load, recorder: Recorder) -> Result<()> {
     let written = load.stop()?;
@@ -146,7 +156,7 @@ fn every_kind_of_change_while_streaming() -> Result<()> {
             .with_context(|| format!("the attached reader after {:?}", statement.name))?;
     }
     ensure!(missed.is_empty(), "{}", missed.join("\n"));
-    load.wait_for_more(20)?;
+    let load = going_on(load, 20)?;
     rig.expect_no_error()?;
     feeder.terminate()?;
     finish(&rig, load, recorder)
@@ -161,13 +171,13 @@ fn every_kind_of_change_while_the_feeder_is_stopped() -> Result<()> {
     let rig = rig(size(2_000, 50_000))?;
     rig.catch_up()?;
     let recorder = rig.recorder();
-    let load = Load::start(&rig.pg, SOURCE, 2, seed()?);
+    let mut load = Load::start(&rig.pg, SOURCE, 2, seed()?);
     // One change at a time is the streaming test's; here several meet a start.
     for statements in script()?.chunks(size(12, 3)) {
         for statement in statements {
             rig.change(statement)?;
         }
-        load.wait_for_more(5)?;
+        load = going_on(load, 5)?;
         rig.catch_up()
             .with_context(|| format!("after {:?}", statements.last().map(|last| last.name)))?;
         rig.expect_no_error()?;
@@ -202,7 +212,7 @@ fn every_kind_of_change_during_the_first_copy() -> Result<()> {
             }
         }
     }
-    load.wait_for_more(5)?;
+    let load = going_on(load, 5)?;
     rig.expect_no_error()?;
     feeder.terminate()?;
     finish(&rig, load, recorder)
@@ -219,7 +229,7 @@ fn every_kind_of_change_with_a_kill_after_each() -> Result<()> {
     let rig = rig(size(2_000, 50_000))?;
     let mut feeder = rig.stream(&TABLES)?;
     let recorder = rig.recorder();
-    let load = Load::start(&rig.pg, SOURCE, 2, seed);
+    let mut load = Load::start(&rig.pg, SOURCE, 2, seed);
     for statement in script()? {
         rig.change(statement)?;
         // Before, in and after the commit of the change.
@@ -228,10 +238,10 @@ fn every_kind_of_change_with_a_kill_after_each() -> Result<()> {
         feeder = rig.setup.spawn()?;
         if rng.random_bool(0.3) {
             // Some kills hit the start itself, others a feeder that streams.
-            load.wait_for_more(5)?;
+            load = going_on(load, 5)?;
         }
     }
-    load.wait_for_more(20)?;
+    let load = going_on(load, 20)?;
     feeder.kill()?;
     rig.catch_up()?;
     rig.expect_no_error()?;

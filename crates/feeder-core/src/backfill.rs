@@ -485,7 +485,10 @@ impl Round {
                     let none = || None::<std::iter::Empty<_>>;
                     encoder
                         .append(&mut batch, head, row.iter(), none(), none())
-                        .map_err(|error| RangeError::Failed(error.to_string()))?;
+                        .map_err(|error| match &error.altered {
+                            Some(_) => RangeError::Again(error.to_string()),
+                            None => RangeError::Failed(error.to_string()),
+                        })?;
                     if let (false, Some(pending)) =
                         (encoder.letters().is_empty(), &mut letters.pending)
                     {

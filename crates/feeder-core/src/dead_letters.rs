@@ -22,6 +22,8 @@ pub(crate) struct Letter {
     pub(crate) reason: String,
     /// As the server prints it.
     pub(crate) value: Option<String>,
+    /// Whether nothing here could read it.
+    pub(crate) unread: bool,
 }
 
 impl Letter {
@@ -38,7 +40,33 @@ impl Letter {
             column: column.to_owned(),
             reason,
             value,
+            unread: false,
         })
+    }
+
+    /// For a value that nothing here can read: its text, or its bytes as `bytea` prints them where it came in binary.
+    pub(crate) fn unread(column: &str, reason: &str, datum: Datum<'_>) -> Self {
+        let (value, form) = match datum {
+            Datum::Null | Datum::UnchangedToast => (None, ""),
+            Datum::Text(raw) => (Some(String::from_utf8_lossy(raw).into_owned()), ""),
+            Datum::Binary(raw) => {
+                let mut hex = String::from("\\x");
+                for byte in raw {
+                    hex.extend(
+                        [byte >> 4, byte & 15]
+                            .into_iter()
+                            .filter_map(|digit| char::from_digit(u32::from(digit), 16)),
+                    );
+                }
+                (Some(hex), "; the value is in its binary form")
+            }
+        };
+        Self {
+            column: column.to_owned(),
+            reason: format!("{reason}{form}"),
+            value,
+            unread: true,
+        }
     }
 }
 

@@ -48,8 +48,8 @@ pub(crate) struct RowHead {
 pub(crate) struct EncodeError {
     pub(crate) column: String,
     pub(crate) problem: String,
-    /// A composite type was altered: its attributes have to be looked up anew.
-    pub(crate) altered: bool,
+    /// The column whose composite type was altered: its attributes have to be looked up anew.
+    pub(crate) altered: Option<String>,
 }
 
 /// How rows of a table are encoded, apart from its columns.
@@ -70,6 +70,8 @@ pub(crate) struct RowEncoder {
     /// Names of the source columns, by builder index minus [`META_COLUMNS`].
     names: Vec<String>,
     options: RowOptions,
+    /// Whether values of altered composite types become NULL.
+    forgives_altered: bool,
     unchanged: Vec<usize>,
     letters: Vec<Letter>,
     scratch: Scratch,
@@ -104,10 +106,17 @@ impl RowEncoder {
             absent,
             names: lake.iter().map(|column| column.name.clone()).collect(),
             options,
+            forgives_altered: false,
             unchanged: Vec::new(),
             letters: Vec::new(),
             scratch: Scratch::default(),
         }
+    }
+
+    /// Whether values of composite types that have other attributes than those known become NULL and dead letters, rather
+    /// than an [error that says so](EncodeError::altered).
+    pub(crate) fn forgive_altered(&mut self, forgives: bool) {
+        self.forgives_altered = forgives;
     }
 
     /// How many values a row of this relation has on the wire.
@@ -145,20 +154,10 @@ impl RowEncoder {
             let column = builder(columns, META_COLUMNS + target.column)?;
             let appended = types::append(column, &target.reader, datum, &mut self.scratch);
             if let Err(problem) = appended {
-                let name = name(&self.names, target.column);
-                let altered = problem == ValueProblem::Altered;
-                refuse(problem, self.options.on_unrepresentable)
-                    .and_then(|reason| {
-                        discarded(column)?;
-                        self.letters
-                            .push(Letter::new(name, reason, &target.reader, datum)?);
-                        Ok(())
-                    })
-                    .map_err(|problem| EncodeError {
-                        column: name.to_owned(),
-                        problem,
-                        altered,
-                    })?;
+                let source_name = name(&self.names, target.column);
+                let letter = self.refused(problem, source_name, source_name, target, datum)?;
+                discarded(column).map_err(internal)?;
+                self.letters.push(letter);
             }
         }
         for index in &self.absent {
@@ -200,26 +199,49 @@ impl RowEncoder {
             let field = builder(fields, target.column)?;
             let appended = types::append(field, &target.reader, datum, &mut self.scratch);
             if let Err(problem) = appended {
-                let name = format!("{BEFORE}.{}", name(&self.names, target.column));
-                let altered = problem == ValueProblem::Altered;
-                refuse(problem, self.options.on_unrepresentable)
-                    .and_then(|reason| {
-                        discarded(field)?;
-                        self.letters
-                            .push(Letter::new(&name, reason, &target.reader, datum)?);
-                        Ok(())
-                    })
-                    .map_err(|problem| EncodeError {
-                        column: name.clone(),
-                        problem,
-                        altered,
-                    })?;
+                let source_name = name(&self.names, target.column);
+                let lake_name = format!("{BEFORE}.{source_name}");
+                let letter = self.refused(problem, source_name, &lake_name, target, datum)?;
+                discarded(field).map_err(internal)?;
+                self.letters.push(letter);
             }
         }
         for index in &self.absent {
             written(builder(fields, *index)?.append_null()).map_err(internal)?;
         }
         written(column.append_struct()).map_err(internal)
+    }
+
+    /// The letter for a value that becomes NULL; an error for one that may not.
+    fn refused(
+        &self,
+        problem: ValueProblem,
+        source_name: &str,
+        lake_name: &str,
+        target: &Target,
+        datum: Datum<'_>,
+    ) -> Result<Letter, EncodeError> {
+        let altered = problem == ValueProblem::Altered;
+        if altered && !self.forgives_altered {
+            return Err(EncodeError {
+                column: lake_name.to_owned(),
+                problem: problem.to_string(),
+                altered: Some(source_name.to_owned()),
+            });
+        }
+        refuse(problem, self.options.on_unrepresentable)
+            .and_then(|reason| {
+                if altered {
+                    Ok(Letter::unread(lake_name, &reason, datum))
+                } else {
+                    Letter::new(lake_name, reason, &target.reader, datum)
+                }
+            })
+            .map_err(|problem| EncodeError {
+                column: lake_name.to_owned(),
+                problem,
+                altered: None,
+            })
     }
 
     /// What the row that was appended last could not hold.
@@ -269,12 +291,13 @@ impl RowEncoder {
 
 /// What is said of a value that the policy lets become NULL; an error for any other.
 fn refuse(problem: ValueProblem, policy: OnUnrepresentable) -> Result<String, String> {
+    let reason = problem.to_string();
     match (problem, policy) {
-        (ValueProblem::Unrepresentable(reason), OnUnrepresentable::Null) => Ok(reason),
-        (ValueProblem::Unrepresentable(reason), OnUnrepresentable::Stop) => Err(format!(
+        (ValueProblem::Malformed(_), _) => Err(reason),
+        (_, OnUnrepresentable::Null) => Ok(reason),
+        (_, OnUnrepresentable::Stop) => Err(format!(
             "{reason}, and on_unrepresentable is \"stop\"; with \"null\" the cell becomes NULL and the value goes to the dead letters"
         )),
-        (problem, _) => Err(problem.to_string()),
     }
 }
 
@@ -335,7 +358,7 @@ fn internal(problem: String) -> EncodeError {
     EncodeError {
         column: String::new(),
         problem,
-        altered: false,
+        altered: None,
     }
 }
 

@@ -83,13 +83,15 @@ pub(crate) struct Since {
     pub(crate) seq: i64,
 }
 
-/// What a Relation message that does not [fit](fits) makes of a version.
+/// What a Relation message that does not [fit](fits) makes of a version; or a row whose column `altered` has a value of a
+/// composite type that was altered, of which no relation tells.
 ///
 /// # Errors
 /// Why the table cannot be fed on: its policy, or a lake that has no room for it.
 pub(crate) fn by_relation(
     version: &Arc<TableVersion>,
     relation: &Relation,
+    altered: Option<&str>,
     found: &Found,
     settings: &ColumnSettings,
     policy: ChangePolicy,
@@ -115,7 +117,7 @@ pub(crate) fn by_relation(
         .zip(&origins)
         .map(|(column, origin)| ShapeColumn {
             name: column.name.clone(),
-            source_type: source_type(column, *origin, before, found),
+            source_type: source_type(column, *origin, before, altered, found),
             attnum: origin.attnum,
             comment: comment(*origin, before, found),
             former: Vec::new(),
@@ -288,15 +290,22 @@ fn evolve(
                 until_seq: since.seq,
             });
         }
-        if known.source_type == column.source_type {
+        if known.source_type.agrees(&column.source_type) {
             continue;
         }
         let held = settings.reader(&known.name, &known.source_type).lake_type();
         changes.push(format!("column {:?} has another type", column.name));
+        let keeps_attributes = known.source_type.keeps_attributes(&column.source_type);
         if held == wanted {
+            if !keeps_attributes {
+                recopy.push(format!(
+                    "attributes of column {:?} were replaced",
+                    column.name
+                ));
+            }
             continue;
         }
-        if lake.reshape(&known.name, &wanted) {
+        if keeps_attributes && lake.reshape(&known.name, &wanted) {
             continue;
         }
         if held.widens_to(&wanted) {
@@ -524,6 +533,14 @@ impl Evolution {
             &self.interim_shape(),
         );
         !self.steps.is_empty() || view != self.from.view()
+    }
+
+    /// Has the table copied again, for this reason too.
+    pub(crate) fn copy_again(&mut self, reason: String) {
+        self.recopy = Some(match self.recopy.take() {
+            Some(other) => format!("{other}; {reason}"),
+            None => reason,
+        });
     }
 
     /// What the log says of it.

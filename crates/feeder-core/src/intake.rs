@@ -88,7 +88,7 @@ pub(crate) struct Intake {
 enum Taken {
     In,
     /// It has to wait until the source was asked about this table.
-    Unknown(RelationId),
+    Unknown(RelationId, Option<String>),
 }
 
 struct Transaction {
@@ -162,6 +162,7 @@ impl Intake {
             return false;
         }
         slot.copied = true;
+        slot.forgives_altered_until = None;
         slot.plan = None;
         true
     }
@@ -183,8 +184,12 @@ impl Intake {
     /// # Errors
     /// A message out of place, or a table's error under `on_table_error = "hold"`.
     pub(crate) fn message(&mut self, message: Message, now: Instant) -> Result<(), FeederError> {
-        if let Taken::Unknown(relation) = self.take(&message, now)? {
-            self.waiting = Some(Waiting::Change(relation, message));
+        if let Taken::Unknown(relation, altered) = self.take(&message, now)? {
+            self.waiting = Some(Waiting::Change {
+                relation,
+                altered,
+                message,
+            });
         }
         Ok(())
     }
@@ -224,15 +229,15 @@ impl Intake {
                 Ok(Taken::In)
             }
             Message::Insert(insert) => self.change(insert.relation, now, |slot, head| {
-                slot.row(head, Op::Insert, &insert.new, None, None)?;
+                slot.row(head, Op::Insert, &insert.new, None, None, now)?;
                 Ok(1)
             }),
             Message::Update(update) => self.change(update.relation, now, |slot, head| {
-                slot.update(head, update.old.as_ref(), &update.new)
+                slot.update(head, update.old.as_ref(), &update.new, now)
             }),
             Message::Delete(delete) => self.change(delete.relation, now, |slot, head| {
                 let old = delete.old.tuple();
-                slot.row(head, Op::Delete, old, None, Some(old))?;
+                slot.row(head, Op::Delete, old, None, Some(old), now)?;
                 Ok(1)
             }),
             Message::Truncate(truncate) => {
@@ -307,6 +312,9 @@ impl Intake {
                 if slot.lacks_columns() {
                     slot.lacking = Some(transaction.final_lsn);
                 }
+                if slot.forgave_altered {
+                    slot.table.copy_after = slot.table.copy_after.max(transaction.final_lsn);
+                }
                 let size = u64::try_from(slot.memory_size()).unwrap_or(u64::MAX);
                 self.buffered += size.saturating_sub(slot.accounted);
                 slot.accounted = size;
@@ -315,7 +323,7 @@ impl Intake {
                 Ok(Taken::In)
             }
             Err(ChangeError::Feeder(error)) => Err(error),
-            Err(ChangeError::Unknown) => Ok(Taken::Unknown(relation)),
+            Err(ChangeError::Unknown { altered }) => Ok(Taken::Unknown(relation, altered)),
             Err(ChangeError::Table(reason)) => {
                 let (final_lsn, seq) = (transaction.final_lsn, transaction.seq);
                 self.fail_table(relation, final_lsn, seq, &reason, now)?;

@@ -106,7 +106,7 @@ impl ShapeColumn {
     pub(crate) fn agrees(&self, other: &Self) -> bool {
         self.attnum == other.attnum
             && self.name == other.name
-            && self.source_type == other.source_type
+            && self.source_type.agrees(&other.source_type)
             && self.comment == other.comment
     }
 }

@@ -32,7 +32,7 @@ use crate::layout::{self, LakeColumn, SourceColumn};
 use crate::plan::{ShapeColumn, SourceShape, StoredColumns, TablePlan, identity_name};
 use crate::select::Selection;
 use crate::status::TableState;
-use crate::types::{ColumnSettings, SourceType};
+use crate::types::{ColumnSettings, SourceType, Types};
 use crate::version::TableVersion;
 
 pub(crate) const INT4: u32 = 23;
@@ -284,29 +284,23 @@ pub(crate) fn found(oid: u32, name: &str, columns: &[(i16, Column)], file: u32) 
             relfilenode: file,
             ..table_info(oid, name)
         },
+        &Types::new(),
     )
 }
 
 /// What the source's catalog says of a table.
-pub(crate) fn found_of(name: &str, mut info: TableInfo) -> Found {
-    let types = BTreeMap::new();
+pub(crate) fn found_of(name: &str, mut info: TableInfo, types: &Types) -> Found {
     let first = info.columns.first().map(|column| column.name.clone());
     info.primary_key = first.map(|first| KeyInfo {
         columns: vec![first],
         deferrable: false,
     });
     let stored = StoredColumns::Published;
-    let plan = TablePlan::new(
-        &config(&["public.*"]),
-        selection(name),
-        info,
-        &types,
-        stored,
-    );
+    let plan = TablePlan::new(&config(&["public.*"]), selection(name), info, types, stored);
     Found {
         rewritten: None,
         plan: Some(plan),
-        types,
+        types: types.clone(),
     }
 }
 

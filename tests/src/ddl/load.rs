@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -52,10 +52,12 @@ impl Load {
     /// Waits until this many more transactions are committed.
     ///
     /// # Errors
-    /// When that takes too long.
+    /// When that takes too long, or a client has given up: [`stop`](Self::stop) says why.
     pub fn wait_for_more(&self, transactions: u64) -> Result<()> {
         let wanted = self.done.load(Ordering::Relaxed) + transactions;
         wait_until("the load goes on", Duration::from_mins(2), || {
+            let gone = self.threads.iter().any(JoinHandle::is_finished);
+            ensure!(!gone, "a client of the load gave up");
             Ok((self.done.load(Ordering::Relaxed) >= wanted).then_some(()))
         })
     }
@@ -110,7 +112,7 @@ fn write(
                     Some("42P01" | "42703" | "40P01" | "40001" | "55P03" | "0A000" | "23502")
                 );
                 if !is_expected {
-                    return Err(error.into());
+                    return Err(error).context(sql);
                 }
                 let _ = connection.batch_execute("rollback");
             }

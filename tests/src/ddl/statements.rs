@@ -34,7 +34,7 @@ create table brief (id int primary key, v text);
 create table keys (id int primary key, alt int not null, n int not null default 0);
 create table parts (id int primary key, v text) partition by range (id);
 create table parts_low partition of parts for values from (minvalue) to (1000);
-create table parts_high partition of parts for values from (1000) to (maxvalue);
+create table parts_high partition of parts for values from (1000) to (100000);
 create table quiet (id int primary key, v text);
 ";
 
@@ -260,9 +260,8 @@ pub const SCRIPT: &[Statement] = &[
     // Partitions.
     change("a column of a partitioned table", "alter table parts add column w int default 5", "insert into parts values (5, 'low', 1), (5000, 'high', 2)",
         &[Column("parts", "w", "INTEGER")]),
-    change("a partition more", "begin; create table parts_more (like parts including all); alter table parts detach partition parts_high;
-        alter table parts attach partition parts_high for values from (1000) to (100000);
-        alter table parts attach partition parts_more for values from (100000) to (maxvalue); commit", "insert into parts values (200000, 'more', 3)", &[]),
+    change("a partition more", "create table parts_more partition of parts for values from (100000) to (maxvalue)",
+        "insert into parts values (200000, 'more', 3)", &[]),
 ];
 
 #[cfg(test)]

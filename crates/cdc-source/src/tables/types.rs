@@ -42,6 +42,8 @@ pub struct TypePart {
     pub modifier: i32,
     /// The name of a composite's attribute.
     pub name: Option<String>,
+    /// The number of a composite's attribute (`pg_attribute.attnum`), which no later one gets again.
+    pub number: Option<i16>,
     /// The declared dimensions of a composite's attribute.
     pub dimensions: i32,
 }
@@ -66,6 +68,7 @@ pub async fn type_closure(
                 oid: Oid::new(part),
                 modifier: row.parse("modifier")?,
                 name: row.opt("attname")?.map(str::to_owned),
+                number: row.parse_opt("attnum")?,
                 dimensions: row.parse("part_dimensions")?,
             }),
         };
@@ -92,16 +95,16 @@ pub async fn type_closure(
 }
 
 /// `typelem` of a type that is no true array (`point`, `name`) is not a part.
-const CLOSURE: &str = "with recursive part (oid, place, part, modifier, attname, dimensions) as ( \
-    select t.oid, 0, t.typelem, -1, null::pg_catalog.text, 0 from pg_catalog.pg_type t \
+const CLOSURE: &str = "with recursive part (oid, attnum, part, modifier, attname, dimensions) as ( \
+    select t.oid, null::pg_catalog.int2, t.typelem, -1, null::pg_catalog.text, 0 from pg_catalog.pg_type t \
     where t.typelem <> 0 and t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc \
     union all \
-    select t.oid, 0, t.typbasetype, t.typtypmod, null, 0 from pg_catalog.pg_type t \
+    select t.oid, null, t.typbasetype, t.typtypmod, null, 0 from pg_catalog.pg_type t \
     where t.typtype = 'd' \
     union all \
-    select r.rngtypid, 0, r.rngsubtype, -1, null, 0 from pg_catalog.pg_range r \
+    select r.rngtypid, null, r.rngsubtype, -1, null, 0 from pg_catalog.pg_range r \
     union all \
-    select r.rngmultitypid, 0, r.rngsubtype, -1, null, 0 from pg_catalog.pg_range r \
+    select r.rngmultitypid, null, r.rngsubtype, -1, null, 0 from pg_catalog.pg_range r \
     union all \
     select t.oid, a.attnum, a.atttypid, a.atttypmod, a.attname::pg_catalog.text, a.attndims \
     from pg_catalog.pg_type t \
@@ -112,8 +115,8 @@ const CLOSURE: &str = "with recursive part (oid, place, part, modifier, attname,
     union \
     select part.part from closure join part on part.oid = closure.oid) \
     select t.oid, n.nspname, t.typname, t.typtype, t.typndims, t.typdelim, part.part, \
-    part.modifier, part.attname, part.dimensions as part_dimensions, \
+    part.modifier, part.attname, part.attnum, part.dimensions as part_dimensions, \
     t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc as is_array \
     from closure join pg_catalog.pg_type t on t.oid = closure.oid \
     join pg_catalog.pg_namespace n on n.oid = t.typnamespace \
-    left join part on part.oid = t.oid order by t.oid, part.place";
+    left join part on part.oid = t.oid order by t.oid, part.attnum";

@@ -48,11 +48,13 @@ pub(super) fn sent<'a>(
         .filter(|column| !version.ignored.contains(&column.name))
 }
 
-/// The type of a column on the wire: as the catalog or the version before takes it apart, where it is the same type.
+/// The type of a column on the wire: as the version before or the catalog takes it apart, where it is the same type. The
+/// catalog may be ahead of the stream, so that it is asked first only of the column that was seen to be `altered`.
 pub(super) fn source_type(
     column: &RelationColumn,
     origin: Origin,
     before: &[ShapeColumn],
+    altered: Option<&str>,
     found: &Found,
 ) -> SourceType {
     let plan = found.plan.iter().flat_map(|plan| &plan.shape.columns);
@@ -63,8 +65,10 @@ pub(super) fn source_type(
         .known
         .and_then(|index| before.get(index))
         .map(|known| &known.source_type);
-    let same = live
-        .chain(known)
+    let known = known.filter(|_| altered != Some(&*column.name));
+    let same = known
+        .into_iter()
+        .chain(live)
         .find(|source_type| source_type.type_oid == column.type_oid.get());
     match same {
         Some(source_type) => SourceType {

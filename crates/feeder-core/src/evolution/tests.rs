@@ -49,7 +49,7 @@ fn followed(
 ) -> Result<Evolution, String> {
     let settings = ColumnSettings::default();
     let relation = relation(wire);
-    let evolution = by_relation(before, &relation, found, &settings, policy, SINCE)?;
+    let evolution = by_relation(before, &relation, None, found, &settings, policy, SINCE)?;
     assert!(fits(&evolution.to, &relation, false));
     Ok(evolution)
 }
@@ -239,7 +239,8 @@ fn another_key_is_copied_again_under_the_view_of_before() {
     relation.columns[0].flags = 0;
     relation.columns[1].flags = 1;
     let settings = ColumnSettings::default();
-    let evolution = by_relation(&before, &relation, &found, &settings, FOLLOW, SINCE).unwrap();
+    let evolution =
+        by_relation(&before, &relation, None, &found, &settings, FOLLOW, SINCE).unwrap();
     assert!(
         evolution
             .recopy

@@ -2,7 +2,7 @@
 //! and takes one back whose transaction comes again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parquet_writer::RowBatchBuilder;
 use pgoutput::{LogicalMessage, Lsn, Message, RelationId};
@@ -17,10 +17,17 @@ use crate::status::TableState;
 use crate::table_look;
 use crate::version::TableVersion;
 
+/// How long the source is not asked again about an altered composite type whose values cannot be read.
+const FORGIVING: Duration = Duration::from_secs(1);
+
 /// What cannot be taken in before the source was asked about its table.
 pub(super) enum Waiting {
-    /// A change whose relation is another than the one that is known.
-    Change(RelationId, Message),
+    /// A change whose relation is another than the one that is known; or the type of its column `altered` is.
+    Change {
+        relation: RelationId,
+        altered: Option<String>,
+        message: Message,
+    },
     /// What the source's event trigger says; its types are to be looked up.
     Announced(Box<Announcement>),
 }
@@ -28,7 +35,7 @@ pub(super) enum Waiting {
 impl Waiting {
     fn table(&self) -> RelationId {
         match self {
-            Self::Change(relation, _) => *relation,
+            Self::Change { relation, .. } => *relation,
             Self::Announced(announced) => RelationId::new(announced.oid),
         }
     }
@@ -45,7 +52,7 @@ impl Intake {
         let waiting = self.waiting.as_ref()?;
         let slot = self.tables.get(&waiting.table())?;
         let (types, announced) = match waiting {
-            Waiting::Change(..) => {
+            Waiting::Change { .. } => {
                 let columns = slot.relation.iter().flat_map(|relation| &relation.columns);
                 (columns.map(|column| column.type_oid).collect(), None)
             }
@@ -118,22 +125,36 @@ impl Intake {
             (Waiting::Announced(_), _) => {
                 evolution::by_announcement(version, found, settings, policy, since)
             }
-            (Waiting::Change(..), Some(relation)) => {
-                evolution::by_relation(version, relation, found, settings, policy, since).map(Some)
+            (Waiting::Change { altered, .. }, Some(relation)) => {
+                let altered = altered.as_deref();
+                evolution::by_relation(version, relation, altered, found, settings, policy, since)
+                    .map(Some)
             }
-            (Waiting::Change(..), None) => Ok(None),
+            (Waiting::Change { .. }, None) => Ok(None),
         };
         match evolution {
             Ok(None) => {}
-            Ok(Some(evolution)) => {
+            Ok(Some(mut evolution)) => {
                 let fits = match (&waiting, slot.relation.as_ref()) {
-                    (Waiting::Change(..), Some(relation)) => {
+                    (Waiting::Change { .. }, Some(relation)) => {
                         evolution::fits(&evolution.to, relation, false)
                     }
                     _ => true,
                 };
+                let unread = match &waiting {
+                    Waiting::Change { altered, .. } => altered
+                        .as_deref()
+                        .filter(|_| evolution.to.shape.agrees(&evolution.from.shape)),
+                    Waiting::Announced(_) => None,
+                };
+                if let Some(column) = unread.filter(|_| found.plan.is_some()) {
+                    evolution.copy_again(format!(
+                        "the type of column {column:?} was altered, and altered again before its rows came"
+                    ));
+                }
                 evolution.log(lsn);
                 slot.evolve(evolution, lsn)?;
+                slot.forgives_altered_until = unread.map(|_| now + FORGIVING);
                 self.touched.push(id);
                 if fits {
                     // An evolution alone is worth an epoch.
@@ -148,7 +169,7 @@ impl Intake {
             Err(reason) => return self.fail_table(id, lsn, seq, &reason, now),
         }
         match waiting {
-            Waiting::Change(_, message) => self.message(message, now),
+            Waiting::Change { message, .. } => self.message(message, now),
             Waiting::Announced(_) => Ok(()),
         }
     }
@@ -264,6 +285,7 @@ impl Slot {
         let (closed, open) = self.split().map_err(internal)?;
         self.closed = closed;
         self.open = open;
+        self.forgives_altered_until = None;
         self.table.version = Arc::clone(&evolution.to);
         self.batch = RowBatchBuilder::new(&self.table.lake().schema);
         self.plan = None;

@@ -1,6 +1,7 @@
 //! One fed table in the intake: its plan, its buffered rows, and how changes become rows.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use parquet_writer::{RowBatchBuilder, WriteError};
@@ -46,8 +47,13 @@ pub(super) struct Slot {
     pub(super) copied: bool,
     /// The last transaction that brought rows without a generated column.
     pub(super) lacking: Option<Lsn>,
-    /// The source was asked about an altered composite type, and no row has fitted since.
-    pub(super) asked: bool,
+    /// The source was asked about an altered composite type, and knew nothing of the attributes that a value has. Until then
+    /// such values become NULL, and a copy of the table waits.
+    pub(super) forgives_altered_until: Option<Instant>,
+    /// The row that was taken in last has such a value.
+    pub(super) forgave_altered: bool,
+    /// An update that changes the key is taken in by half: the delete of the old key is there.
+    half_taken: bool,
 }
 
 pub(super) struct Plan {
@@ -62,8 +68,11 @@ pub(super) struct Plan {
 pub(super) enum ChangeError {
     /// Deterministic: this table's affair (rule 7).
     Table(String),
-    /// The table is another than the one that is known: the source has to be asked.
-    Unknown,
+    /// The table is another than the one that is known, or the type of its column `altered` is: the source has to be
+    /// asked.
+    Unknown {
+        altered: Option<String>,
+    },
     Feeder(FeederError),
 }
 
@@ -93,7 +102,9 @@ impl Slot {
             before_failure: None,
             copied: false,
             lacking: None,
-            asked: false,
+            forgives_altered_until: None,
+            forgave_altered: false,
+            half_taken: false,
         }
     }
 
@@ -105,6 +116,8 @@ impl Slot {
         }
         self.closed.clear();
         self.open.clear();
+        self.half_taken = false;
+        self.forgives_altered_until = None;
         self.committed_rows = 0;
         self.accounted = 0;
     }
@@ -115,6 +128,7 @@ impl Slot {
         self.table.error = Some(reason.to_owned());
         self.table.discarded = 0;
         self.recorded = 0;
+        self.half_taken = false;
     }
 
     /// Begins again behind the epoch that was closed last.
@@ -204,7 +218,7 @@ impl Slot {
         };
         let version = &self.table.version;
         if !evolution::fits(version, relation, self.waits()) {
-            return Err(ChangeError::Unknown);
+            return Err(ChangeError::Unknown { altered: None });
         }
         let columns = &version.columns;
         let lacking = columns.iter().any(|column| {
@@ -259,6 +273,7 @@ impl Slot {
         values: &Tuple,
         old: Option<&Tuple>,
         before: Option<&Tuple>,
+        now: Instant,
     ) -> Result<(), ChangeError> {
         let Some(plan) = &mut self.plan else {
             return Ok(());
@@ -273,15 +288,21 @@ impl Slot {
         let head = RowHead { op, ..head };
         let encoder = &mut plan.encoder;
         let (old, before) = (old.map(Tuple::iter), before.map(Tuple::iter));
+        let forgives = self.forgives_altered_until.is_some_and(|until| now < until);
+        encoder.forgive_altered(forgives);
         match encoder.append(&mut self.batch, head, values.iter(), old, before) {
-            Err(error) if error.altered && !self.asked => {
-                self.asked = true;
+            Err(EncodeError {
+                altered: Some(column),
+                ..
+            }) => {
                 self.batch.abandon_row();
-                return Err(ChangeError::Unknown);
+                return Err(ChangeError::Unknown {
+                    altered: Some(column),
+                });
             }
             appended => appended?,
         }
-        self.asked = false;
+        self.forgave_altered = encoder.letters().iter().any(|letter| letter.unread);
         if let (false, Some(letters)) = (encoder.letters().is_empty(), &mut self.letters) {
             let key = encoder.key_text(&plan.key, values.iter());
             let names = (&*self.table.lake().source, &*self.table.lake().target);
@@ -298,23 +319,20 @@ impl Slot {
         head: RowHead,
         old: Option<&OldTuple>,
         new: &Tuple,
+        now: Instant,
     ) -> Result<i64, ChangeError> {
         let old = old.map(OldTuple::tuple);
         let key_changed = old.is_some_and(|old| self.key_changed(old, new));
         let mut head = head;
         if let Some(old) = old.filter(|_| key_changed) {
-            self.row(head, Op::Delete, old, None, Some(old))?;
+            if !self.half_taken {
+                self.row(head, Op::Delete, old, None, Some(old), now)?;
+                self.half_taken = true;
+            }
             head.seq += 1;
         }
-        match self.row(head, Op::Update, new, old, old) {
-            // It cannot be taken in a second time: its delete is there.
-            Err(ChangeError::Unknown) if key_changed => {
-                return Err(ChangeError::Table(
-                    "a composite type was altered while a key changed".to_owned(),
-                ));
-            }
-            done => done?,
-        }
+        self.row(head, Op::Update, new, old, old, now)?;
+        self.half_taken = false;
         Ok(if key_changed { 2 } else { 1 })
     }
 

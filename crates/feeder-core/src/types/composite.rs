@@ -75,12 +75,7 @@ pub(super) fn append_binary_struct(
     let record = value::binary::record(raw)?;
     let mut values = record.fields();
     for (builder, field) in column.fields_mut()?.iter_mut().zip(&composite.fields) {
-        // The type has more attributes by now.
-        let Some(value) = values.next() else {
-            builder.append_null()?;
-            continue;
-        };
-        let (type_oid, value) = value?;
+        let (type_oid, value) = values.next().ok_or(ValueProblem::Altered)??;
         if type_oid != field.type_oid {
             return Err(ValueProblem::Altered);
         }

@@ -51,8 +51,19 @@ pub(crate) struct ArrayType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attribute {
     pub(crate) name: String,
+    /// `pg_attribute.attnum`, where the control row was written by a release that kept it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) number: Option<i16>,
     #[serde(flatten)]
     pub(crate) source_type: SourceType,
+}
+
+impl Attribute {
+    /// Whether it is the same attribute, whatever its name.
+    fn is(&self, other: &Self) -> bool {
+        let numbers = self.number.zip(other.number);
+        numbers.is_none_or(|(one, other)| one == other)
+    }
 }
 
 impl MadeOf {
@@ -82,6 +93,46 @@ impl SourceType {
         Self {
             made_of,
             ..Self::plain(type_oid, type_modifier)
+        }
+    }
+
+    /// Whether values of it are read and understood alike.
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        let alike = match (&self.made_of, &other.made_of) {
+            (MadeOf::Composite(these), MadeOf::Composite(those)) => {
+                these.len() == those.len()
+                    && these.iter().zip(those).all(|(this, that)| {
+                        this.is(that)
+                            && this.name == that.name
+                            && this.source_type.agrees(&that.source_type)
+                    })
+            }
+            (MadeOf::Array(this), MadeOf::Array(that)) => {
+                this.dimensions == that.dimensions
+                    && this.delimiter == that.delimiter
+                    && this.element.agrees(&that.element)
+            }
+            (MadeOf::Domain(this), MadeOf::Domain(that)) => this.agrees(that),
+            (this, that) => this == that,
+        };
+        alike && self.type_oid == other.type_oid && self.type_modifier == other.type_modifier
+    }
+
+    /// Whether all attributes that a value of it has, at any depth, are still there in `now`, in their places: they may
+    /// have other names, and more may have come after them.
+    pub(crate) fn keeps_attributes(&self, now: &Self) -> bool {
+        match (&self.made_of, &now.made_of) {
+            (MadeOf::Composite(these), MadeOf::Composite(those)) => {
+                these.len() <= those.len()
+                    && these.iter().zip(those).all(|(this, that)| {
+                        this.is(that) && this.source_type.keeps_attributes(&that.source_type)
+                    })
+            }
+            (MadeOf::Array(this), MadeOf::Array(that)) => {
+                this.element.keeps_attributes(&that.element)
+            }
+            (MadeOf::Domain(this), MadeOf::Domain(that)) => this.keeps_attributes(that),
+            _ => true,
         }
     }
 }
@@ -115,6 +166,7 @@ fn made_of(types: &Types, oid: Oid, dimensions: i32, depth: usize) -> Option<Mad
                 .map(|attribute| {
                     Some(Attribute {
                         name: attribute.name.clone().unwrap_or_default(),
+                        number: attribute.number,
                         source_type: part(attribute, attribute.dimensions)?,
                     })
                 })

@@ -70,6 +70,7 @@ fn types() -> Types {
         oid: Oid::new(oid),
         modifier,
         name: name.map(str::to_owned),
+        number: None,
         dimensions: 0,
     };
     let attributes = vec![
