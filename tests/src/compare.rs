@@ -396,6 +396,10 @@ impl Column {
         }
         match self.lake_type.as_str() {
             "BLOB" => format!("unhex(substr({name}, 3)) as {name}"),
+            // Years before Christ in DuckDB's form: it reads over Postgres's.
+            kind if kind == "DATE" || kind.starts_with("TIMESTAMP") => {
+                format!("cast(replace({name}, ' BC', ' (BC)') as {kind}) as {name}")
+            }
             other => format!("cast({name} as {other}) as {name}"),
         }
     }

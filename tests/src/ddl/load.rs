@@ -18,8 +18,8 @@ use crate::{
     process::wait_until,
 };
 
-/// The first key of the load's own rows, far from those of the script.
-const FIRST_KEY: u32 = 100_000_000;
+/// Keys that a client has for its own rows. They are below zero: the script takes the next above the greatest.
+const KEYS: i32 = 10_000_000;
 
 /// Clients that write until they are stopped.
 #[derive(Debug)]
@@ -31,14 +31,15 @@ pub struct Load {
 
 impl Load {
     /// Starts clients on the tables of the script.
-    pub fn start(pg: &Postgres, database: &str, clients: u32, seed: u64) -> Self {
+    pub fn start(pg: &Postgres, database: &str, clients: i32, seed: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let done = Arc::new(AtomicU64::new(0));
         let threads = (0..clients)
             .map(|client| {
                 let url = pg.url(SUPERUSER, database);
                 let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-                let rng = StdRng::seed_from_u64(seed.wrapping_add(u64::from(client)));
+                let rng =
+                    StdRng::seed_from_u64(seed.wrapping_add(u64::from(client.unsigned_abs())));
                 thread::spawn(move || write(&url, client, &stop, &done, rng))
             })
             .collect();
@@ -79,15 +80,15 @@ impl Load {
 
 fn write(
     url: &str,
-    client: u32,
+    client: i32,
     stop: &AtomicBool,
     done: &AtomicU64,
     mut rng: StdRng,
 ) -> Result<()> {
     let mut connection = connect(url)?;
-    let mut key = FIRST_KEY + client * 10_000_000;
+    let mut key = -1 - client * KEYS;
     while !stop.load(Ordering::Relaxed) {
-        key += 1;
+        key -= 1;
         let some = rng.random_range(0..50);
         let sql = match rng.random_range(0..6) {
             0 => format!(
@@ -97,7 +98,7 @@ fn write(
             2 => format!("insert into notes (body, n) values ('load', {some})"),
             3 => format!("insert into events (id, kind) values ({key}, 'load')"),
             4 => format!("update second set n = n + 1 where id = {some}"),
-            _ => format!("delete from items where id > {FIRST_KEY} and id % 50 = {some}"),
+            _ => format!("delete from items where id < 0 and id % 50 = -{some}"),
         };
         match connection.batch_execute(&sql) {
             Ok(()) => {
