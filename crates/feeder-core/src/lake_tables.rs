@@ -59,6 +59,8 @@ pub(crate) async fn ensure(
             new_letters = true;
         }
     }
+    let moved = move_tables(&mut changes, &lake, rows, dropped)?;
+    transitions.extend(moved.removed);
     for wanted in wanted {
         let target = (&wanted.row.target_schema, &wanted.row.target_table);
         let schema = changes.ensure_schema(target.0.as_str());
@@ -71,7 +73,7 @@ pub(crate) async fn ensure(
         if existing.is_some() {
             continue;
         }
-        refuse_foreign(&lake, wanted.row)?;
+        refuse_foreign(&lake, wanted.row, &moved.names)?;
         let described = |definition: ColumnDef| {
             let columns = &wanted.shape.columns;
             let column = columns.iter().find(|column| column.name == definition.name);
@@ -98,36 +100,7 @@ pub(crate) async fn ensure(
             None => {}
         }
     }
-    let mut moved = false;
-    for row in rows {
-        let Some(table) = row
-            .lake_table_id
-            .and_then(|id| lake.table(TableId::new(id)))
-        else {
-            continue;
-        };
-        if dropped.contains(&row.source_oid) {
-            changes.drop_table(table.id);
-            changes.drop_view(
-                row.target_schema.as_str(),
-                current_view::view_name(&row.target_table),
-            );
-            transitions.push(TableTransition::removed(row.source_oid));
-        } else if table.name != row.target_table {
-            // The view of before would not find it any more.
-            let schema = row.target_schema.as_str();
-            changes.rename_table(table.id, row.target_table.as_str());
-            changes.drop_view(schema, current_view::view_name(&table.name));
-            let shape = stored_shape(row)?;
-            if let Some(view) = version::view(schema, &row.target_table, &shape) {
-                changes.create_or_replace_view(schema, view);
-            }
-        } else {
-            continue;
-        }
-        moved = true;
-    }
-    if created.is_empty() && transitions.is_empty() && !new_letters && !moved {
+    if created.is_empty() && transitions.is_empty() && !new_letters && moved.names.is_empty() {
         return Ok(lake);
     }
     let extra = serde_json::json!({
@@ -153,6 +126,58 @@ pub(crate) async fn ensure(
     catalog.load().await.map_err(from_catalog)
 }
 
+/// What left its name.
+#[derive(Default)]
+struct Moved<'a> {
+    /// Schemas and names, in lower case, of tables and views that have none of them any more.
+    names: BTreeSet<(&'a str, String)>,
+    /// Of tables that were dropped.
+    removed: Vec<TableTransition>,
+}
+
+/// Drops the tables that were `dropped` at the source, and gives the others the names in their rows.
+fn move_tables<'a>(
+    changes: &mut ChangeSet,
+    lake: &Lake,
+    rows: &'a [TableRow],
+    dropped: &BTreeSet<u32>,
+) -> Result<Moved<'a>, FeederError> {
+    let mut moved = Moved::default();
+    let mut renamed = Vec::new();
+    for row in rows {
+        let Some(table) = row
+            .lake_table_id
+            .and_then(|id| lake.table(TableId::new(id)))
+        else {
+            continue;
+        };
+        if dropped.contains(&row.source_oid) {
+            changes.drop_table(table.id);
+            moved.removed.push(TableTransition::removed(row.source_oid));
+        } else if table.name != row.target_table {
+            // Two tables may take each other's names.
+            changes.rename_table(table.id, format!("_df_renamed_{}", table.id));
+            renamed.push((row, table.id));
+        } else {
+            continue;
+        }
+        // It would not find its table any more.
+        let schema = row.target_schema.as_str();
+        let view = current_view::view_name(&table.name);
+        moved.names.insert((schema, table.name.to_lowercase()));
+        moved.names.insert((schema, view.to_lowercase()));
+        changes.drop_view(schema, view);
+    }
+    for (row, table) in renamed {
+        let schema = row.target_schema.as_str();
+        changes.rename_table(table, row.target_table.as_str());
+        if let Some(view) = version::view(schema, &row.target_table, &stored_shape(row)?) {
+            changes.create_or_replace_view(schema, view);
+        }
+    }
+    Ok(moved)
+}
+
 /// What the lake's table is described as: the source's own comment, if it has one.
 pub(crate) fn comment(source: &str, shape: &SourceShape) -> String {
     match &shape.comment {
@@ -175,8 +200,13 @@ pub(crate) fn stored_shape(row: &TableRow) -> Result<SourceShape, FeederError> {
     })
 }
 
-/// Rule 17: a table or view of that name which is not recorded as ours is somebody else's.
-fn refuse_foreign(lake: &Lake, row: &TableRow) -> Result<(), FeederError> {
+/// Rule 17: a table or view of that name which is not recorded as ours is somebody else's. `left` are names that are free
+/// with this commit.
+fn refuse_foreign(
+    lake: &Lake,
+    row: &TableRow,
+    left: &BTreeSet<(&str, String)>,
+) -> Result<(), FeederError> {
     let view = current_view::view_name(&row.target_table);
     // The view of a table of ours that was dropped is ours too.
     let names = [
@@ -185,6 +215,9 @@ fn refuse_foreign(lake: &Lake, row: &TableRow) -> Result<(), FeederError> {
     ];
     for name in names.into_iter().flatten() {
         let schema = row.target_schema.as_str();
+        if left.contains(&(schema, name.to_lowercase())) {
+            continue;
+        }
         if lake.find_table(schema, name).is_some() || lake.find_view(schema, name).is_some() {
             return Err(FeederError::permanent(
                 FeederErrorKind::Catalog,

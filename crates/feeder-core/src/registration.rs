@@ -20,6 +20,8 @@ use crate::status::TableState;
 use crate::types::ColumnSettings;
 use crate::version::TableVersion;
 
+mod renames;
+
 /// What a start found out before it looks at the control rows.
 pub(crate) struct Start<'a> {
     pub(crate) config: &'a FeederConfig,
@@ -51,7 +53,13 @@ pub(crate) async fn reconcile_tables(
     if !requested.is_empty() {
         failpoint::reach(Failpoint::ResyncsTaken);
     }
-    let rows = control.tables().await?;
+    let mut rows = control.tables().await?;
+    let renames = renames::transitions(&source.plans, &rows);
+    if !renames.is_empty() {
+        // A new table may have the name that one of them had.
+        control.update_tables(fence, &renames).await?;
+        rows = control.tables().await?;
+    }
     let mut transitions = Vec::new();
     let mut new = Vec::new();
     let mut replaced = BTreeSet::new();
@@ -80,9 +88,6 @@ pub(crate) async fn reconcile_tables(
             });
             continue;
         };
-        if let Some(renamed) = renamed(plan, row, &rows) {
-            transitions.push(renamed);
-        }
         let put_in = added.contains(&(plan.selection.schema.clone(), plan.selection.name.clone()));
         match row.state {
             _ if fresh => transitions.push(TableTransition::pending(oid)),
@@ -148,32 +153,6 @@ fn leaves(config: &FeederConfig, source: &SourceInspection, row: &TableRow) -> b
     row.state == TableState::Streaming
         && !source.existing.contains(&row.source_oid)
         && select::one(config, &row.source_schema, &row.source_table).is_some()
-}
-
-/// A table that was given another name or schema. Where its name in the lake was the source's, it follows.
-fn renamed(plan: &TablePlan, row: &TableRow, rows: &[TableRow]) -> Option<TableTransition> {
-    let now = (plan.selection.schema.as_str(), plan.selection.name.as_str());
-    if now == (row.source_schema.as_str(), row.source_table.as_str()) {
-        return None;
-    }
-    let wanted = plan.selection.target_table.as_str();
-    let taken = rows.iter().any(|other| {
-        other.source_oid != row.source_oid
-            && other.target_schema == row.target_schema
-            && other.target_table.eq_ignore_ascii_case(wanted)
-    });
-    let target = if wanted == now.1 && row.target_table == row.source_table && !taken {
-        wanted
-    } else {
-        row.target_table.as_str()
-    };
-    tracing::info!(
-        table = format!("{}.{}", row.source_schema, row.source_table),
-        now = format!("{}.{}", now.0, now.1),
-        target = format!("{}.{target}", row.target_schema),
-        "the table has another name at the source"
-    );
-    Some(TableTransition::renamed(row.source_oid, now, target))
 }
 
 pub(crate) fn shape_value(shape: &SourceShape) -> Result<serde_json::Value, FeederError> {

@@ -152,9 +152,11 @@ impl Look {
         let found = publish::read(&mut connection, &self.source.config).await?;
         let now = Published::of(&found, &self.watched.tables);
         let mut lost = self.watched.published.lost(&now);
-        if self.source.config.source.keyless == KeylessPolicy::Auto {
-            lost.extend(self.keyless(&mut connection).await?);
-        }
+        let keyless = if self.source.config.source.keyless == KeylessPolicy::Auto {
+            self.keyless(&mut connection).await?
+        } else {
+            Vec::new()
+        };
         // What else was found is told all the same.
         let partitions = match self.partitions(&mut connection).await {
             Ok(partitions) => {
@@ -168,16 +170,23 @@ impl Look {
         };
         lost.extend(partitions.lost);
         let (listed, came_or_went) = self.tables_changed().await?;
+        let (redefined, other_identities) = self.redefined().await?;
+        // One that got a key is put into the other publication and copied.
+        lost.extend(
+            keyless
+                .into_iter()
+                .filter(|(oid, _)| !other_identities.contains(oid)),
+        );
         // One that was dropped is fed to its end.
         if !listed.is_empty() {
             lost.retain(|(oid, _)| listed.contains(oid));
         }
-        let redefined = self.redefined().await?;
         let lost = lost
             .into_iter()
             .map(|(source_oid, reason)| WatchEvent::TableLost { source_oid, reason });
         let doubts = partitions.doubts.into_iter().map(WatchEvent::Doubted);
-        let changed = came_or_went.then_some(WatchEvent::TablesChanged);
+        let changed =
+            (came_or_went || !other_identities.is_empty()).then_some(WatchEvent::TablesChanged);
         Ok(slot
             .into_iter()
             .chain(lost)
@@ -202,19 +211,28 @@ impl Look {
         ))
     }
 
-    async fn redefined(&mut self) -> Result<Option<WatchEvent>, FeederError> {
+    /// Tables that are defined otherwise than before, and those that belong into the other publication.
+    async fn redefined(&mut self) -> Result<(Option<WatchEvent>, BTreeSet<u32>), FeederError> {
         let Some(connection) = &mut self.connection else {
-            return Ok(None);
+            return Ok((None, BTreeSet::new()));
         };
         let config = &self.source.config;
-        let tables = self.watched.definitions.look(connection, config).await?;
-        if tables.is_empty() {
-            return Ok(None);
+        let look = self.watched.definitions.look(connection, config).await?;
+        let other_identities = look
+            .keyless
+            .into_iter()
+            .filter(|(oid, keyless)| *keyless != self.watched.keyless.contains(oid))
+            .map(|(oid, _)| oid)
+            .collect();
+        if look.changed.is_empty() {
+            return Ok((None, other_identities));
         }
         let position = server::wal_position(connection)
             .await
             .map_err(from_source)?;
-        Ok(Some(WatchEvent::Redefined { tables, position }))
+        let tables = look.changed;
+        let redefined = WatchEvent::Redefined { tables, position };
+        Ok((Some(redefined), other_identities))
     }
 
     /// `None` when it is gone: the stream finds out.

@@ -17,6 +17,14 @@ pub(crate) struct Definitions {
     seen: BTreeMap<u32, (Selection, SourceShape)>,
 }
 
+/// What the fed tables look like now.
+pub(super) struct DefinitionsLook {
+    /// Those that changed since.
+    pub(super) changed: Vec<(u32, Found)>,
+    /// By OID, whether a table has nothing that tells its rows apart.
+    pub(super) keyless: BTreeMap<u32, bool>,
+}
+
 impl Definitions {
     pub(crate) fn of(tables: &[FedTable]) -> Self {
         Self {
@@ -30,12 +38,11 @@ impl Definitions {
         }
     }
 
-    /// Those that changed since.
     pub(super) async fn look(
         &mut self,
         connection: &mut Connection,
         config: &FeederConfig,
-    ) -> Result<Vec<(u32, Found)>, FeederError> {
+    ) -> Result<DefinitionsLook, FeederError> {
         let wanted: Vec<table_look::Wanted> = self
             .seen
             .iter()
@@ -47,6 +54,11 @@ impl Definitions {
             })
             .collect();
         let found = table_look::over(connection, config, &wanted).await?;
+        let keyless = found
+            .iter()
+            .zip(self.seen.keys())
+            .filter_map(|(found, oid)| Some((*oid, found.plan.as_ref()?.keyless)))
+            .collect();
         let mut changed = Vec::new();
         for ((source_oid, (_, seen)), found) in self.seen.iter_mut().zip(found) {
             if let Some(plan) = &found.plan
@@ -56,6 +68,6 @@ impl Definitions {
                 changed.push((*source_oid, found));
             }
         }
-        Ok(changed)
+        Ok(DefinitionsLook { changed, keyless })
     }
 }
