@@ -354,6 +354,40 @@ fn the_event_trigger_tells_what_nothing_else_does() -> Result<()> {
     feeder.terminate()
 }
 
+/// Its own rule then matches nothing, which is a mistake at a first start alone.
+#[test]
+fn a_table_that_is_configured_by_name_and_goes_does_not_stop_the_others() -> Result<()> {
+    let rig = Rig::with(&Options::default(), |config| {
+        config.tables(&["public.t", "public.other", "public.gone", "late.*"])
+    })?;
+    rig.source(
+        "create table t (id int primary key); create table other (id int primary key);
+         create table gone (id int primary key); create schema late; create table late.late (id int primary key)",
+    )?;
+    let mut feeder = rig.stream(&["t", "other", "gone", "late"])?;
+    rig.source("insert into gone values (1); drop table gone; drop schema late cascade; alter table t rename to u")?;
+    rig.wait_for(&mut feeder, "exists (from lake.raw.gone where id = 1)")?;
+    for id in 1..=3 {
+        rig.source(&format!("insert into other values ({id})"))?;
+        let paused = "select count(*)::text from duckfeeder.tables where state = 'paused'";
+        wait("what is gone is paused", || {
+            Ok((rig.pg.scalar(CATALOG, paused)?.as_deref() == Some("3")).then_some(()))
+        })?;
+        rig.wait_until_equal(&mut feeder, &["other"])?;
+    }
+    feeder.terminate()?;
+    // Neither does it at the next start, and the check says so.
+    let check = rig.setup.run(&["check"])?.stdout;
+    ensure!(
+        check.contains("the source has no table public.gone"),
+        "{check}"
+    );
+    let mut feeder = rig.setup.spawn()?;
+    rig.source("insert into other values (10)")?;
+    rig.wait_until_equal(&mut feeder, &["other"])?;
+    feeder.terminate()
+}
+
 /// The usual exchange of a table: the new one is filled beside, and takes the name of the old one.
 #[test]
 fn a_table_that_takes_the_name_of_another_takes_its_place_in_the_lake() -> Result<()> {

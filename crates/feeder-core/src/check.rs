@@ -57,6 +57,9 @@ pub struct Finding {
     /// The table that it forbids to take in; one that is registered is given up, and the others go on.
     #[serde(skip)]
     new_table: Option<Oid>,
+    /// It forbids a first start; a feeder that has tables goes on.
+    #[serde(skip)]
+    at_first: bool,
 }
 
 impl Finding {
@@ -76,6 +79,7 @@ impl Finding {
             kind,
             passing: false,
             new_table: None,
+            at_first: false,
         }
     }
 
@@ -110,6 +114,12 @@ impl Finding {
 
     pub(crate) fn of_new_table(mut self, table: Oid) -> Self {
         self.new_table = Some(table);
+        self
+    }
+
+    /// As a mistake that shows at the first start; later it may be what became of the source.
+    pub(crate) fn at_first(mut self) -> Self {
+        self.at_first = true;
         self
     }
 
@@ -206,13 +216,17 @@ pub(crate) async fn registered(
 }
 
 /// Turns what forbids to take a table in into a warning where the table is registered: it cannot be fed any further, which
-/// is no reason to stop the others. Returns these tables with the reason.
+/// is no reason to stop the others. So do rules that match no table, once there are registered ones. Returns the tables
+/// that are given up, with the reason.
 pub(crate) fn give_up(
     findings: &mut [Finding],
     registered: &BTreeSet<u32>,
 ) -> BTreeMap<u32, String> {
     let mut given_up = BTreeMap::new();
     for finding in findings {
+        if finding.at_first && !registered.is_empty() {
+            finding.severity = Severity::Warning;
+        }
         if let Some(oid) = finding.new_table
             && registered.contains(&oid.get())
         {

@@ -53,15 +53,23 @@ pub(crate) fn one(config: &FeederConfig, schema: &str, name: &str) -> Option<Sel
     winner(&rules, schema, name).map(|rule| selection(config, rule, schema, name))
 }
 
+/// What the rules make of the tables that there are.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    pub(crate) tables: Vec<Selection>,
+    /// What the rules name and the source has not: a mistake at a first start; later the tables may have been dropped.
+    pub(crate) lacking: Vec<FeederError>,
+}
+
 /// Applies the rules: an exact name beats a glob, a later rule beats an earlier one.
 ///
 /// # Errors
-/// A malformed rule, a rule that matches nothing, a rule that names the lake's own tables, or two tables that
-/// would share a name in the lake (DuckDB ignores case).
+/// A malformed rule, a rule that names the lake's own tables, or two tables that would share a name in the lake (DuckDB
+/// ignores case).
 pub(crate) fn select(
     config: &FeederConfig,
     tables: &[(String, String)],
-) -> Result<Vec<Selection>, FeederError> {
+) -> Result<Selected, FeederError> {
     let rules = config
         .tables
         .iter()
@@ -72,6 +80,7 @@ pub(crate) fn select(
             .with_remedy("name at least one, for instance --tables 'public.*'"));
     }
     let own = |schema: &str, name: &str| is_of_the_lake(config, schema, name);
+    let mut lacking = Vec::new();
     for pattern in &rules {
         if let Some((schema, name)) = pattern.exact()
             && own(schema, name)
@@ -96,7 +105,7 @@ pub(crate) fn select(
                     "correct the pattern; it has the form schema.table with * and ?",
                 )
             };
-            return Err(error(format!("{what} {}", pattern.rule.source)).with_remedy(remedy));
+            lacking.push(error(format!("{what} {}", pattern.rule.source)).with_remedy(remedy));
         }
     }
     let mut selections = Vec::new();
@@ -109,10 +118,13 @@ pub(crate) fn select(
         }
     }
     if selections.is_empty() {
-        return Err(error("the table rules leave no table to feed"));
+        lacking.push(error("the table rules leave no table to feed"));
     }
     check_targets(&selections)?;
-    Ok(selections)
+    Ok(Selected {
+        tables: selections,
+        lacking,
+    })
 }
 
 /// The rule that takes a table in.

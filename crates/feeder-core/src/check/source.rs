@@ -85,7 +85,15 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
         .iter()
         .map(|table| (table.schema.clone(), table.name.clone()))
         .collect();
-    let selections = select::select(config, &names)?;
+    let select::Selected {
+        tables: selections,
+        lacking,
+    } = select::select(config, &names)?;
+    findings.extend(
+        lacking
+            .iter()
+            .map(|error| Finding::from_error("tables", error).at_first()),
+    );
     let oids: Vec<Oid> = listed
         .iter()
         .filter(|table| {

@@ -16,7 +16,11 @@ fn selections(rules: &[TableRule], tables: &[(&str, &str)]) -> Result<Vec<Select
         .iter()
         .map(|(schema, name)| ((*schema).to_owned(), (*name).to_owned()))
         .collect();
-    select(&config, &tables)
+    let mut selected = select(&config, &tables)?;
+    if selected.lacking.is_empty() {
+        return Ok(selected.tables);
+    }
+    Err(selected.lacking.remove(0))
 }
 
 fn rules(sources: &[&str]) -> Vec<TableRule> {
