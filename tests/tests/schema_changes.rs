@@ -143,7 +143,7 @@ fn every_kind_of_change_while_streaming() -> Result<()> {
     for statement in script()? {
         rig.change(statement)?;
         for expected in statement.lake {
-            let seen = feeder.wait_until(statement.name, Duration::from_secs(30), || {
+            let seen = feeder.wait_until(statement.name, PATIENCE, || {
                 Ok(expected.holds(&mut reader)?.then_some(()))
             });
             // All that is missed is told, not only the first.

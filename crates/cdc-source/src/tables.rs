@@ -179,7 +179,7 @@ pub async fn list_tables(connection: &mut Connection) -> Result<Vec<TableId>, So
     rows.iter().map(table_id).collect()
 }
 
-/// Describes tables, in the order of their oids. Oids without a relation are left out.
+/// Describes tables as they are at one moment, in the order of their oids. Oids without a relation are left out.
 pub async fn describe(
     connection: &mut Connection,
     oids: &[Oid],
@@ -187,12 +187,33 @@ pub async fn describe(
     if oids.is_empty() {
         return Ok(Vec::new());
     }
+    if connection.in_transaction() {
+        return describe_in_transaction(connection, oids).await;
+    }
+    // A table that is dropped between two of the queries would seem to have no key.
+    connection
+        .execute("begin isolation level repeatable read read only")
+        .await?;
+    let described = describe_in_transaction(connection, oids).await;
+    if connection.in_transaction() {
+        connection.execute("rollback").await?;
+    }
+    described
+}
+
+async fn describe_in_transaction(
+    connection: &mut Connection,
+    oids: &[Oid],
+) -> Result<Vec<TableInfo>, SourceError> {
     let oids = oid_array(oids);
     let mut tables = BTreeMap::new();
     for row in connection
         .query(&RELATIONS.replace("{oids}", &oids))
         .await?
     {
+        if is_dropped(&row)? {
+            continue;
+        }
         let table = table_info(&row)?;
         tables.insert(table.id.oid, table);
     }
@@ -202,7 +223,10 @@ pub async fn describe(
         }
     }
     for row in connection.query(&COLUMNS.replace("{oids}", &oids)).await? {
-        if let Some(table) = tables.get_mut(&Oid::new(row.parse("attrelid")?)) {
+        let oid = Oid::new(row.parse("attrelid")?);
+        if is_dropped(&row)? {
+            tables.remove(&oid);
+        } else if let Some(table) = tables.get_mut(&oid) {
             table.columns.push(column(&row)?);
         }
     }
@@ -212,6 +236,12 @@ pub async fn describe(
         }
     }
     Ok(tables.into_values().collect())
+}
+
+/// Whether the table was dropped after the snapshot: the functions that tell privileges look at the present, and return
+/// NULL then.
+fn is_dropped(row: &Row) -> Result<bool, SourceError> {
+    Ok(row.opt("has_select")?.is_none())
 }
 
 /// `'{1,2}'::oid[]`.

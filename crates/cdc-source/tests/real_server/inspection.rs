@@ -354,6 +354,34 @@ async fn tables_are_described_in_full() {
 }
 
 #[tokio::test]
+async fn a_table_that_is_dropped_meanwhile_is_described_whole_or_not_at_all() {
+    let (_, bin) = servers().remove(0);
+    let cluster = Cluster::start(&bin, &[]).await;
+    let mut sql = cluster.sql().await;
+    let mut other = cluster.sql().await;
+    for round in 0..200 {
+        let sql_text = "create table public.brief (id int primary key, v int)";
+        sql.execute(sql_text).await.unwrap();
+        let listed = tables::list_tables(&mut sql).await.unwrap();
+        let oids: Vec<Oid> = listed.iter().map(|table| table.oid).collect();
+        // At another moment of the look in each round.
+        let drop = async {
+            tokio::time::sleep(std::time::Duration::from_micros(round * 25)).await;
+            other.execute("drop table public.brief").await.unwrap();
+        };
+        let (described, ()) = tokio::join!(tables::describe(&mut sql, &oids), drop);
+        for table in described.unwrap() {
+            assert_eq!(table.columns.len(), 2, "round {round}");
+            assert!(
+                table.primary_key.is_some(),
+                "round {round}: its key is gone"
+            );
+        }
+        assert!(!sql.in_transaction());
+    }
+}
+
+#[tokio::test]
 async fn types_are_taken_apart() {
     for (_, bin) in servers() {
         let cluster = Cluster::start(&bin, &[]).await;
