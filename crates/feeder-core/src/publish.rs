@@ -374,8 +374,9 @@ fn mended(difference: &PublicationDifference) -> bool {
     )
 }
 
-/// Makes the publications what they should be. Returns the source names of tables that were put in or replaced:
-/// they need a copy that begins now.
+/// Makes the publications what they should be, all of it or nothing: a table that has another name since it was looked at
+/// must not be taken out under the one and then fail to be put in under the other. Returns the source names of tables that
+/// were put in or replaced: they need a copy that begins now.
 ///
 /// A publication that does not send stored generated columns is altered only if `generated` says that there are any to
 /// be fed. No table needs a copy for it: one that was copied without them ignores them until it is copied again.
@@ -384,6 +385,32 @@ pub(crate) async fn reconcile(
     wanted: &[WantedPublication],
     found: &[Publication],
     generated: bool,
+) -> Result<Vec<(String, String)>, FeederError> {
+    let mut filters = Vec::new();
+    for wanted in wanted {
+        let existing = found
+            .iter()
+            .find(|publication| publication.name == wanted.name);
+        if let Some(existing) = existing {
+            filters.extend(row_filter::differing(connection, existing, &wanted.tables).await?);
+        }
+    }
+    connection.execute("begin").await.map_err(from_source)?;
+    let added = alter(connection, wanted, found, generated, &filters).await;
+    if added.is_ok() {
+        connection.execute("commit").await.map_err(altering)?;
+    } else if connection.in_transaction() {
+        connection.execute("rollback").await.map_err(from_source)?;
+    }
+    added
+}
+
+async fn alter(
+    connection: &mut Connection,
+    wanted: &[WantedPublication],
+    found: &[Publication],
+    generated: bool,
+    filters: &[row_filter::Entry],
 ) -> Result<Vec<(String, String)>, FeederError> {
     use PublicationDifference as D;
     let mut added = Vec::new();
@@ -434,11 +461,11 @@ pub(crate) async fn reconcile(
                 _ => {}
             }
         }
-        for (_, schema, table) in
-            row_filter::differing(connection, existing, &wanted.tables).await?
-        {
-            remove.insert((schema.clone(), table.clone()));
-            add.insert((schema, table));
+        for (publication, schema, table) in filters {
+            if publication == wanted.name.as_str() {
+                remove.insert((schema.clone(), table.clone()));
+                add.insert((schema.clone(), table.clone()));
+            }
         }
         let remove: Vec<_> = remove.into_iter().collect();
         publication::drop_tables(connection, &wanted.name, &remove)
