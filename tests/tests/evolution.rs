@@ -191,6 +191,30 @@ fn what_was_done_while_nobody_looked_is_followed_in_order() -> Result<()> {
     feeder.terminate()
 }
 
+/// Of a run that ends by itself, no row and no later look tells them.
+#[test]
+fn a_run_until_caught_up_follows_changes_without_rows() -> Result<()> {
+    let (rig, feeder) = fed()?;
+    feeder.terminate()?;
+    for change in [
+        "alter table t add column c text default 'c'",
+        "alter table t rename column c to d; comment on column t.d is 'd'",
+        "drop table other; create table other (id int primary key, v text); insert into other values (1, 'v')",
+    ] {
+        rig.source(change)?;
+        rig.catch_up()?;
+        rig.oracle()?
+            .check_all(&["t", "other"])
+            .with_context(|| change)?;
+    }
+    let now = columns(&rig)?;
+    ensure!(
+        now == ["id INTEGER", "a INTEGER", "b VARCHAR", "d VARCHAR"],
+        "{now:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn a_strict_table_stops_alone() -> Result<()> {
     let rig = Rig::with(&Options::default(), |config| {

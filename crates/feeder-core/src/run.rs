@@ -92,6 +92,8 @@ pub(crate) struct Engine<'a> {
     committing: Option<u32>,
     /// Tables that a copy found changed at the source, and the position in the WAL behind that.
     changed: BTreeMap<u32, (Found, Lsn)>,
+    /// Whether the source was looked at for changes that no row shows.
+    looked: bool,
     /// Answers about tables whose changes wait for them.
     answers: mpsc::Receiver<Answer>,
     answer_sender: mpsc::Sender<Answer>,
@@ -241,6 +243,7 @@ impl<'a> Engine<'a> {
             finished: Vec::new(),
             committing: None,
             changed: BTreeMap::new(),
+            looked: false,
             answers,
             answer_sender,
             asking: false,

@@ -38,6 +38,8 @@ pub(crate) enum WatchEvent {
     TableLost { source_oid: u32, reason: String },
     /// The same, unless the stream says otherwise.
     Doubted(Doubt),
+    /// A look at the source came to its end; what it found was told before.
+    Looked,
     /// What the source keeps for us, and where its WAL ends.
     Slot { slot: SlotStatus, wal_end: Lsn },
     /// Tables came, went, or have other names: begin again with the tables as they are now.
@@ -193,6 +195,7 @@ impl Look {
             .chain(doubts)
             .chain(changed)
             .chain(redefined)
+            .chain([WatchEvent::Looked])
             .collect())
     }
 

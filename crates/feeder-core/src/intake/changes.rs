@@ -221,19 +221,18 @@ impl Intake {
     }
 
     /// A table that was dropped at the source: all that came of it is taken in. The lake's stays, or goes with the next
-    /// start.
-    pub(crate) fn leave(&mut self, source_oid: u32, now: Instant) {
-        let Some(slot) = self.tables.get_mut(&RelationId::new(source_oid)) else {
-            return;
+    /// start. Returns whether the next commit says so.
+    pub(crate) fn leave(&mut self, source_oid: u32, now: Instant) -> bool {
+        let slot = self.tables.get_mut(&RelationId::new(source_oid));
+        let Some(slot) = slot.filter(|slot| slot.table.state == TableState::Streaming) else {
+            return false;
         };
-        if slot.table.state != TableState::Streaming {
-            return;
-        }
         tracing::info!(table = %slot.table.lake().source, "the table was dropped at the source");
         slot.table.state = TableState::Paused;
         self.transitions.push(TableTransition::paused(source_oid));
         // The transition alone is worth an epoch.
         self.coordinator.buffered(1, self.buffered, now);
+        true
     }
 
     /// Whether nothing waits for the end of an epoch to be told to the control tables.

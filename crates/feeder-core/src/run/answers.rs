@@ -79,9 +79,8 @@ impl Engine<'_> {
             return;
         }
         for source_oid in std::mem::take(&mut self.leaving) {
-            self.intake.leave(source_oid, now);
+            self.left |= self.intake.leave(source_oid, now);
         }
-        self.left = true;
     }
 }
 

@@ -22,13 +22,18 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Whether a run that has an end has reached it: everything up to the target is in the lake.
+    /// Whether a run that has an end has reached it: everything up to the target is in the lake, and changes of tables
+    /// that no row shows are followed.
     pub(super) fn caught_up(&self, target: Option<Lsn>) -> Option<Outcome> {
         let copied = self
             .intake
             .tables()
             .all(|table| !matches!(table.state, TableState::Pending | TableState::Copying));
-        (copied && self.truncations.clear() && self.intake.coordinator.checkpoint() >= target?)
+        let followed = self.looked && self.changed.is_empty() && self.intake.settled();
+        // Tables that were dropped are left with a restart, and what took their place is taken in by it.
+        let restarts = !self.leaving.is_empty() || self.left || self.restart_wanted;
+        let reached = self.intake.coordinator.checkpoint() >= target?;
+        (copied && followed && reached && !restarts && self.truncations.clear())
             .then_some(Outcome::CaughtUp)
     }
 

@@ -120,6 +120,10 @@ impl Engine<'_> {
                 self.truncations.doubt(doubt);
                 Ok(())
             }
+            WatchEvent::Looked => {
+                self.looked = true;
+                Ok(())
+            }
             WatchEvent::Wanted(position) => {
                 self.intake.coordinator.want(position);
                 Ok(())
