@@ -249,7 +249,13 @@ fn every_kind_of_change_with_a_kill_after_each() -> Result<()> {
 #[test]
 fn random_changes_and_rows() -> Result<()> {
     let first = seed()?;
-    for case in 0..size(3, 300) {
+    let cases = match env::var("DUCKFEEDER_TEST_CASES") {
+        Ok(text) => text
+            .parse()
+            .context("DUCKFEEDER_TEST_CASES is not a number")?,
+        Err(_) => size(3, 300),
+    };
+    for case in 0..cases {
         let seed = first + case;
         println!("DUCKFEEDER_TEST_SEED={seed}");
         random_case(seed).with_context(|| format!("DUCKFEEDER_TEST_SEED={seed}"))?;
