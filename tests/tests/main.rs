@@ -13,6 +13,7 @@ mod commands;
 mod consumers;
 mod crash;
 mod crash_matrix;
+mod directives;
 mod encodings;
 mod evolution;
 mod flow;

@@ -183,6 +183,29 @@ impl Connection {
         self.query(sql).await.map(|_| ())
     }
 
+    /// The type modifiers of a query's columns.
+    pub(crate) async fn modifiers(&mut self, sql: &str) -> Result<Vec<i32>, SourceError> {
+        self.begin(sql).await?;
+        let mut columns = Vec::new();
+        loop {
+            match self.receive().await? {
+                Incoming::Message(Message::RowDescription(body)) => {
+                    columns = row::column_modifiers(&body)?;
+                }
+                Incoming::Message(Message::ReadyForQuery(body)) => {
+                    self.ready(body.status());
+                    return Ok(columns);
+                }
+                Incoming::Message(_) | Incoming::CopyData(_) => {}
+                Incoming::CopyBoth => {
+                    return Err(SourceError::protocol(
+                        "the answer to a query makes no sense",
+                    ));
+                }
+            }
+        }
+    }
+
     /// The one row of a query that has exactly one.
     pub(crate) async fn query_one(&mut self, sql: &str) -> Result<Row, SourceError> {
         let mut rows = self.query(sql).await?;

@@ -27,6 +27,13 @@ pub(crate) fn column_names(body: &RowDescriptionBody) -> Result<Arc<[String]>, S
         .map_err(|cause| SourceError::malformed("row description", cause))
 }
 
+pub(crate) fn column_modifiers(body: &RowDescriptionBody) -> Result<Vec<i32>, SourceError> {
+    body.fields()
+        .map(|field| Ok(field.type_modifier()))
+        .collect()
+        .map_err(|cause| SourceError::malformed("row description", cause))
+}
+
 impl Row {
     pub(crate) fn new(columns: &Arc<[String]>, body: &DataRowBody) -> Result<Self, SourceError> {
         let ranges = body

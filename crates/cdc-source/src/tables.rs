@@ -12,7 +12,7 @@ use crate::row::Row;
 
 mod types;
 
-pub use types::{TypeInfo, TypePart, type_closure};
+pub use types::{NamedType, TypeInfo, TypePart, named_type, type_closure};
 
 /// The identity of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -112,6 +112,9 @@ pub(crate) enum Command {
         /// The table: schema.table
         table: String,
     },
+    /// State a change of a table ahead: what it is, and that it may pass a strict table
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// Remove files that no commit named, and files that the lake schedules for deletion, when they are old enough;
     /// exit 1 if some could not be. What the lake names is never touched
     Maintain {
@@ -159,6 +162,65 @@ pub(crate) struct Goal {
     /// Until everything that committed before this position is in the lake
     #[arg(long, value_name = "LSN")]
     pub(crate) lsn: Option<Lsn>,
+}
+
+/// What is stated, or asked of it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// A column gets another name, and its history goes on under it
+    RenameColumn {
+        /// The table: schema.table
+        table: String,
+        /// Its name now
+        column: String,
+        /// Its name then
+        to: String,
+        #[command(flatten)]
+        id: DirectiveId,
+    },
+    /// A column gets another type
+    ChangeType {
+        /// The table: schema.table
+        table: String,
+        /// The column
+        column: String,
+        /// The type, as Postgres knows it: bigint, varchar(20), app.mood
+        #[arg(value_name = "TYPE")]
+        to: String,
+        /// You vouch that the rewritten rows keep their values: no other copy where the column becomes wider
+        #[arg(long)]
+        values_unchanged: bool,
+        #[command(flatten)]
+        id: DirectiveId,
+    },
+    /// A column goes, in the lake too
+    DropColumn {
+        /// The table: schema.table
+        table: String,
+        /// The column
+        column: String,
+        #[command(flatten)]
+        id: DirectiveId,
+    },
+    /// Show what is pending, and what was applied at which LSN
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take back what is still pending
+    Cancel {
+        /// Its id
+        id: String,
+    },
+}
+
+/// What a stated change is called.
+#[derive(Debug, Args)]
+pub(crate) struct DirectiveId {
+    /// What it is called; the same again under the same id is stored once [default: one is made]
+    #[arg(long)]
+    pub(crate) id: Option<String>,
 }
 
 /// What to do with the configuration.

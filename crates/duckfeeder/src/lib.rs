@@ -35,6 +35,7 @@ mod error;
 mod feeder;
 mod handle;
 pub mod migrations;
+pub mod schema;
 mod store;
 mod table;
 #[cfg(feature = "tracing-layer")]

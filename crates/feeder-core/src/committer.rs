@@ -346,7 +346,7 @@ impl Committer {
             )
             .await
         {
-            if !error.is_transient() {
+            if !error.is_transient() || ControlError::is_of_directive(&error) {
                 return Err(error);
             }
             self.wait(&mut backoff, "checkpoint", error, reports)
@@ -539,7 +539,11 @@ fn classify(commit: &Commit<'_>, error: ducklake_catalog::CatalogError) -> Commi
     }
     if matches!(
         control_error(&error),
-        Some(ControlError::CheckpointMoved { .. } | ControlError::FilesClaimed { .. })
+        Some(
+            ControlError::CheckpointMoved { .. }
+                | ControlError::FilesClaimed { .. }
+                | ControlError::DirectiveGone { .. }
+        )
     ) {
         return CommitFailure::Lost(from_catalog(error));
     }

@@ -140,7 +140,7 @@ pub(crate) async fn prepare(
         .map_err(from_source)?;
     connection.close().await;
     let mut requests = Vec::new();
-    let mut changed = Vec::new();
+    let mut changed: Vec<(u32, Found)> = Vec::new();
     for (table, found) in wanted.into_iter().zip(found) {
         let Some(plan) = &found.plan else { continue };
         if !table.version.shape.agrees(&plan.shape) {
@@ -182,6 +182,8 @@ pub(crate) async fn prepare(
             estimated_rows,
         });
     }
+    let mut redefined: Vec<&mut Found> = changed.iter_mut().map(|(_, found)| found).collect();
+    table_look::add_stated(&source.control, &mut redefined).await?;
     Ok(Round {
         exporter,
         snapshot,

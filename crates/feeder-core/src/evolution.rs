@@ -10,7 +10,8 @@ use cdc_source::tables::Generated;
 use ducklake_catalog::{ColumnDef, ColumnId, LakeType};
 use pgoutput::{Lsn, Relation, RelationColumn};
 
-use crate::config::{ChangePolicy, OnDropColumn, OnSchemaChange, OnTypeChange};
+use crate::config::{ChangePolicy, OnDropColumn, OnTypeChange};
+use crate::control::Directive;
 use crate::current_view::FormerName;
 use crate::file::LakeTable;
 use crate::lake_tables;
@@ -20,12 +21,16 @@ use crate::types::{ColumnSettings, Types};
 use crate::version::{self, TableVersion};
 
 mod align;
+mod changes;
 mod columns;
+mod directives;
 mod missing;
 mod relation;
 
 use align::{LiveColumn, align};
+use changes::Changes;
 use columns::LakeColumns;
+use directives::Stated;
 use missing::{Missing, missing};
 pub(crate) use relation::fits;
 use relation::{comment, key, sent, source_type};
@@ -39,6 +44,8 @@ pub(crate) struct Found {
     pub(crate) rewritten: Option<bool>,
     /// The types of its columns and of those that were asked for, taken apart.
     pub(crate) types: Types,
+    /// What operators stated of tables and has not come, as of the look or later.
+    pub(crate) directives: Vec<Directive>,
 }
 
 /// A step of a table's evolution, committed with the first rows of the next version.
@@ -52,6 +59,10 @@ pub(crate) struct Evolution {
     pub(crate) changes: Vec<String>,
     /// Why the table has to be copied again; its view gets a new key only then.
     pub(crate) recopy: Option<String>,
+    /// The ids of the directives that stated it: applied with its commit, and not again.
+    pub(crate) directives: Vec<String>,
+    /// Where it is in the stream.
+    pub(crate) at: Lsn,
 }
 
 /// A change of a lake table's columns.
@@ -83,6 +94,12 @@ pub(crate) struct Since {
     pub(crate) seq: i64,
 }
 
+impl Since {
+    fn position(self) -> Lsn {
+        Lsn::new(self.lsn.unsigned_abs())
+    }
+}
+
 /// What a Relation message that does not [fit](fits) makes of a version; or a row whose column `altered` has a value of a
 /// composite type that was altered, of which no relation tells.
 ///
@@ -111,7 +128,8 @@ pub(crate) fn by_relation(
         .collect();
     let names: Vec<&str> = wire.iter().map(|column| column.name.as_str()).collect();
     let before = &version.shape.columns;
-    let origins = align(before, &names, &live, &[]);
+    let stated = Stated::of(found, version.lake.source_oid);
+    let origins = align(before, &names, &live, &stated.renames(before, &names));
     let columns = wire
         .iter()
         .zip(&origins)
@@ -241,7 +259,8 @@ fn evolve(
             "column {name:?}, which exclude_columns names, was renamed or dropped at the source; correct exclude_columns"
         ));
     }
-    let mut changes = Vec::new();
+    let mut stated = Stated::of(found, version.lake.source_oid);
+    let mut changes = Changes::default();
     let mut recopy = Vec::new();
     let mut lake = LakeColumns::of(&version.lake);
     let other_files = |plan: &TablePlan| before.rewritten(&plan.shape);
@@ -259,8 +278,9 @@ fn evolve(
                     column.name
                 ));
             }
-            changes.push(format!("column {:?} was dropped", column.name));
-            if policy.on_drop_column == OnDropColumn::Drop {
+            let wanted = stated.drop(&column.name);
+            changes.known(format!("column {:?} was dropped", column.name), wanted);
+            if wanted || policy.on_drop_column == OnDropColumn::Drop {
                 lake.drop(&column.name);
             }
         }
@@ -268,6 +288,8 @@ fn evolve(
     let mut begun = Vec::new();
     let mut replaced = Vec::new();
     let mut widened = Vec::new();
+    // Whether every other type was stated to leave the values as they were.
+    let mut vouched = None;
     for ((column, origin), reader) in next
         .shape
         .columns
@@ -277,13 +299,15 @@ fn evolve(
     {
         let wanted = reader.reader.lake_type();
         let Some(known) = origin.and_then(|index| before.columns.get(index)) else {
-            changes.push(format!("column {:?} was added", column.name));
+            changes.added(format!("column {:?} was added", column.name));
             begun.push(column.name.clone());
             continue;
         };
         column.former.clone_from(&known.former);
         if known.name != column.name {
-            changes.push(format!("column {:?} is {:?} now", known.name, column.name));
+            let renamed = stated.rename(&known.name, &column.name);
+            let change = format!("column {:?} is {:?} now", known.name, column.name);
+            changes.known(change, renamed);
             column.former.push(FormerName {
                 name: known.name.clone(),
                 until_lsn: since.lsn,
@@ -294,7 +318,11 @@ fn evolve(
             continue;
         }
         let held = settings.reader(&known.name, &known.source_type).lake_type();
-        changes.push(format!("column {:?} has another type", column.name));
+        let next_type = stated.change_type([&known.name, &column.name], &column.source_type);
+        let change = format!("column {:?} has another type", column.name);
+        changes.known(change, next_type.is_some());
+        let unchanged = next_type.is_some_and(|stated| stated.values_unchanged);
+        vouched = Some(vouched.unwrap_or(true) && unchanged);
         let keeps_attributes = known.source_type.keeps_attributes(&column.source_type);
         if held == wanted {
             if !keeps_attributes {
@@ -310,7 +338,7 @@ fn evolve(
         }
         if held.widens_to(&wanted) {
             widened.push((known.name.clone(), wanted));
-        } else if policy.on_type_change == OnTypeChange::Stop {
+        } else if policy.on_type_change == OnTypeChange::Stop && next_type.is_none() {
             return Err(format!(
                 "column {:?} changed its type: {held} in the lake, {wanted} now, and on_type_change is \"stop\"",
                 known.name
@@ -323,7 +351,7 @@ fn evolve(
             recopy.push(format!("column {:?} begins anew as {wanted}", column.name));
         }
     }
-    refuse(policy, before, &next, &changes)?;
+    changes.refuse(policy, before, &next)?;
 
     for (name, wanted) in widened {
         lake.widen(&name, wanted);
@@ -375,23 +403,33 @@ fn evolve(
             .filter(|_| !begun)
             .and_then(|known| known.comment.as_ref());
         if had != column.comment.as_ref() {
-            changes.push(format!("column {:?} is described otherwise", column.name));
+            changes.known(
+                format!("column {:?} is described otherwise", column.name),
+                false,
+            );
             lake.comment(&column.name, column.comment.clone());
         }
     }
     if before.comment != next.shape.comment {
-        changes.push("it is described otherwise".to_owned());
+        changes.known("it is described otherwise".to_owned(), false);
         let comment = lake_tables::comment(&version.lake.source, &next.shape);
         lake.table_comment(comment);
     }
-    if rewritten {
+    if rewritten && vouched == Some(true) && begun.is_empty() {
+        let seen = found.plan.as_ref().map(|plan| &plan.shape);
+        if seen.is_some_and(|seen| !seen.agrees(&next.shape)) {
+            // The catalog is ahead: what was rewritten since is the next change's to tell.
+            next.shape.files.clone_from(&before.files);
+        }
+    } else if rewritten {
         recopy.push("its rows were rewritten at the source".to_owned());
     }
     if before.identity != next.shape.identity {
-        changes.push(format!(
+        let change = format!(
             "its replica identity is {} now, and was {}",
             next.shape.identity, before.identity
-        ));
+        );
+        changes.known(change, false);
     }
     if let Some(reason) = key_changed(before, &next) {
         recopy.push(reason);
@@ -425,50 +463,12 @@ fn evolve(
             generated,
         }),
         steps,
-        changes,
+        changes: changes.into_texts(),
+        directives: stated.used(),
+        at: since.position(),
         // Nothing is left to be copied of a table that was dropped.
         recopy: (!recopy.is_empty() && found.plan.is_some()).then(|| recopy.join("; ")),
     })
-}
-
-/// What the policies `additive_only` and `stop` do not let pass.
-fn refuse(
-    policy: ChangePolicy,
-    before: &SourceShape,
-    next: &Next,
-    changes: &[String],
-) -> Result<(), String> {
-    let refused = match policy.on_schema_change {
-        OnSchemaChange::Follow => false,
-        OnSchemaChange::AdditiveOnly => {
-            // Every known column is there, under its name and type.
-            let kept = before.columns.iter().enumerate().all(|(index, known)| {
-                let found = next
-                    .origins
-                    .iter()
-                    .position(|origin| *origin == Some(index));
-                found
-                    .and_then(|position| next.shape.columns.get(position))
-                    .is_some_and(|column| {
-                        known.name == column.name && known.source_type == column.source_type
-                    })
-            });
-            !kept || before.identity != next.shape.identity || key_changed(before, next).is_some()
-        }
-        OnSchemaChange::Stop => true,
-    };
-    if !refused {
-        return Ok(());
-    }
-    let changes = if changes.is_empty() {
-        "its key or replica identity changed".to_owned()
-    } else {
-        changes.join(", ")
-    };
-    Err(format!(
-        "{changes}; on_schema_change is {:?}",
-        policy.on_schema_change.as_str()
-    ))
 }
 
 /// Rule 10: another key, or another identity, makes the rows before useless for the view.
@@ -549,6 +549,7 @@ impl Evolution {
             table = %self.to.lake.source,
             lsn = %lsn,
             changes = self.changes.join(", "),
+            stated = (!self.directives.is_empty()).then(|| self.directives.join(", ")),
             recopy = self.recopy.as_deref(),
             "the table's definition changed at the source; the lake follows"
         );

@@ -51,6 +51,7 @@ mod registration;
 pub mod report;
 mod retry;
 mod run;
+pub mod schema;
 mod select;
 mod setup;
 mod slot;

@@ -220,7 +220,8 @@ impl Look {
             return Ok((None, BTreeSet::new()));
         };
         let config = &self.source.config;
-        let look = self.watched.definitions.look(connection, config).await?;
+        let definitions = &mut self.watched.definitions;
+        let look = definitions.look(connection, config, &self.control).await?;
         let other_identities = look
             .keyless
             .into_iter()

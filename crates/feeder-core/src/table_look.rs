@@ -5,6 +5,7 @@ use cdc_source::{Connection, SessionKind, TableInfo, tables};
 use pgoutput::Oid;
 
 use crate::config::FeederConfig;
+use crate::control::Control;
 use crate::ddl_trigger::Announcement;
 use crate::error::{FeederError, from_source};
 use crate::evolution::Found;
@@ -34,6 +35,24 @@ pub(crate) async fn look(
     let found = over(&mut connection, config, wanted).await?;
     connection.close().await;
     Ok(found)
+}
+
+/// Adds what operators stated of the tables. Comes after the look: what was stated before a change is among it then.
+///
+/// # Errors
+/// A catalog that cannot be asked.
+pub(crate) async fn add_stated(
+    control: &Control,
+    found: &mut [&mut Found],
+) -> Result<(), FeederError> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let pending = control.pending_directives().await?;
+    for found in found {
+        found.directives.clone_from(&pending);
+    }
+    Ok(())
 }
 
 /// As [`look`], over a connection that is there.
@@ -85,6 +104,7 @@ pub(crate) async fn over(
                     .map(|announced| announced.rewritten),
                 plan,
                 types: types.clone(),
+                directives: Vec::new(),
             }
         })
         .collect())

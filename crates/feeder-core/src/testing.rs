@@ -301,6 +301,7 @@ pub(crate) fn found_of(name: &str, mut info: TableInfo, types: &Types) -> Found 
         rewritten: None,
         plan: Some(plan),
         types: types.clone(),
+        directives: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use pgoutput::Oid;
 use super::oid_array;
 use crate::connection::Connection;
 use crate::error::SourceError;
+use crate::sql::quote_literal;
 
 /// A type of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,56 @@ pub struct TypePart {
     pub number: Option<i16>,
     /// The declared dimensions of a composite's attribute.
     pub dimensions: i32,
+}
+
+/// A type that was asked for by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedType {
+    /// `pg_type.oid`.
+    pub oid: Oid,
+    /// Its type modifier; -1 without one.
+    pub modifier: i32,
+    /// As `format_type` prints both.
+    pub name: String,
+}
+
+/// The type that this text means in a column's definition: `bigint`, `varchar(20)`, `app.mood[]`. Types that are not
+/// in `pg_catalog` need their schema.
+///
+/// # Errors
+/// The server's when the text is no type, which is permanent; or the connection is lost.
+pub async fn named_type(connection: &mut Connection, text: &str) -> Result<NamedType, SourceError> {
+    // `regtype` takes nothing but a type's name, modifier included (Postgres source, `parseTypeString`), so that the text
+    // cannot be more than that below. It drops the modifier, and takes numbers for OIDs.
+    let parsed = connection
+        .query(&format!(
+            "select oid, typtype = 'd' as is_domain from pg_catalog.pg_type \
+             where oid = {}::pg_catalog.regtype",
+            quote_literal(text)
+        ))
+        .await?;
+    let cast = format!("select null::{text}\n where false");
+    let modifiers = connection.modifiers(&cast).await?;
+    let (Some(row), [modifier]) = (parsed.first(), &modifiers[..]) else {
+        return Err(SourceError::protocol("one type was asked for"));
+    };
+    let oid = Oid::new(row.parse("oid")?);
+    // A result has the base type of a domain, which takes no modifier itself.
+    let modifier = if row.flag("is_domain")? {
+        -1
+    } else {
+        *modifier
+    };
+    let print = format!(
+        "select pg_catalog.format_type({}, {modifier}) as name",
+        oid.get()
+    );
+    let name = connection.query_one(&print).await?.text("name")?.to_owned();
+    Ok(NamedType {
+        oid,
+        modifier,
+        name,
+    })
 }
 
 /// The types given and, recursively, all they are made of, by oid.

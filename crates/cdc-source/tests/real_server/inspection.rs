@@ -441,6 +441,89 @@ async fn types_are_taken_apart() {
 }
 
 #[tokio::test]
+async fn types_are_found_by_name_as_a_column_has_them() {
+    for (_, bin) in servers() {
+        let cluster = Cluster::start(&bin, &[]).await;
+        let mut sql = cluster.sql().await;
+        sql.execute(
+            "create schema app; create type app.\"Mood; \" as enum ('good'); \
+             create domain app.filled as int not null; create table public.t (id int)",
+        )
+        .await
+        .unwrap();
+        for text in [
+            "int",
+            "bigint",
+            "varchar(20)",
+            "character varying",
+            "char",
+            "\"char\"",
+            "decimal(10,2)",
+            "numeric(3,-2)",
+            "float(20)[]",
+            "varchar(7)[][]",
+            "timestamptz(3)",
+            "time without time zone",
+            "interval day to second(2)",
+            "bit varying(5)",
+            "app.\"Mood; \"",
+            "app.filled",
+            "int -- a comment",
+        ] {
+            if text.contains("(3,-2)") && sql.server_version().major() < 15 {
+                continue;
+            }
+            let named = tables::named_type(&mut sql, text).await.unwrap();
+            sql.execute(&format!("alter table public.t add column c {text}\n"))
+                .await
+                .unwrap();
+            let rows = sql
+                .query(
+                    "select atttypid as oid, atttypmod as modifier, format_type(atttypid, atttypmod) as name \
+                     from pg_attribute where attrelid = 'public.t'::regclass and attname = 'c'",
+                )
+                .await
+                .unwrap();
+            assert_eq!(
+                (named.oid, named.modifier, named.name.as_str()),
+                (
+                    Oid::new(rows[0].parse("oid").unwrap()),
+                    rows[0].parse("modifier").unwrap(),
+                    rows[0].text("name").unwrap()
+                ),
+                "{text}"
+            );
+            sql.execute("alter table public.t drop column c")
+                .await
+                .unwrap();
+        }
+        for text in [
+            "",
+            "-",
+            "23",
+            "mood",
+            "nothing",
+            "serial",
+            "setof int",
+            "public.t.id%type",
+            "varchar(0)",
+            "varchar(pg_sleep(1))",
+            "int; drop table public.t",
+            "int, pg_sleep(100)",
+            "int where true; drop table public.t; --",
+            "int'; drop table public.t; --",
+            "int /*",
+        ] {
+            let error = tables::named_type(&mut sql, text).await.unwrap_err();
+            assert!(!error.is_transient(), "{text}: {error}");
+            assert!(error.sqlstate().is_some(), "{text}: {error}");
+        }
+        let left = sql.query("select count(*) from public.t").await.unwrap();
+        assert_eq!(left.len(), 1, "the session and the table are as they were");
+    }
+}
+
+#[tokio::test]
 async fn servers_say_what_they_are() {
     for (major, bin) in servers() {
         let cluster = Cluster::start(

@@ -8,6 +8,7 @@ mod maintain;
 mod migrate;
 mod resync;
 mod run;
+mod schema;
 mod status;
 mod teardown;
 mod wait;
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli, console: &Console) -> Result {
         Command::Status { json } => status::status(&settings(global)?, json, console).await,
         Command::AttachSql { alias } => attach_sql::attach_sql(&settings(global)?, &alias, console),
         Command::Resync { table } => resync::resync(&settings(global)?, &table, console).await,
+        Command::Schema(command) => schema::schema(&settings(global)?, command, console).await,
         Command::Maintain { dry_run, json } => {
             maintain::maintain(&settings(global)?, dry_run, json, console).await
         }

@@ -82,15 +82,19 @@ pub(super) fn of(
     Ok((changes, shapes(commit.evolutions)?))
 }
 
-/// What the control tables get to know of the tables' shapes; of several of one table the last counts.
+/// What the control tables get to know of the tables' shapes, of which of several of one table the last counts, and of
+/// the directives that were followed.
 pub(super) fn shapes(evolutions: &[Evolution]) -> Result<Vec<TableTransition>, FeederError> {
-    evolutions
-        .iter()
-        .map(|evolution| {
-            let shape = shape_value(&evolution.to.shape)?;
-            Ok(TableTransition::shape(evolution.to.lake.source_oid, shape))
-        })
-        .collect()
+    let mut transitions = Vec::new();
+    for evolution in evolutions {
+        let source_oid = evolution.to.lake.source_oid;
+        let shape = shape_value(&evolution.to.shape)?;
+        transitions.push(TableTransition::shape(source_oid, shape));
+        let stated = evolution.directives.iter();
+        transitions
+            .extend(stated.map(|id| TableTransition::directive(source_oid, id, evolution.at)));
+    }
+    Ok(transitions)
 }
 
 /// The lake tables that the commit is about, each once.

@@ -112,6 +112,40 @@ pub enum ControlError {
         /// The table: `schema.table` at the source, or its oid.
         table: String,
     },
+    /// There is no directive of that id.
+    #[error("feeder `{feeder}` has no directive {id:?}")]
+    UnknownDirective {
+        /// The feeder.
+        feeder: FeederName,
+        /// The id that was asked for.
+        id: String,
+    },
+    /// Something else was stated under that id.
+    #[error("directive {id:?} states something else: it is {found}, and this is {stated}")]
+    DirectiveExists {
+        /// The id of both.
+        id: String,
+        /// What is stored.
+        found: String,
+        /// What was to be stored.
+        stated: String,
+    },
+    /// The lake has followed the directive.
+    #[error("directive {id:?} was applied at {lsn}")]
+    DirectiveApplied {
+        /// Its id.
+        id: String,
+        /// Where its change was in the stream.
+        lsn: Lsn,
+    },
+    /// A commit follows a directive that is not pending any more: it was cancelled in the meantime.
+    #[error("directive {id:?} of feeder `{feeder}` is not pending any more")]
+    DirectiveGone {
+        /// The feeder.
+        feeder: FeederName,
+        /// Its id.
+        id: String,
+    },
     /// A table was to be bound to a lake table that the commit does not make.
     #[error("the commit makes no lake table for table {table} of feeder `{feeder}`")]
     NotInCommit {
@@ -185,6 +219,14 @@ impl ControlError {
         move |source| Self::Database { action, source }
     }
 
+    /// Whether a commit followed a directive that was cancelled in the meantime: it has to be judged again, from the
+    /// checkpoint on.
+    pub(crate) fn is_of_directive(error: &FeederError) -> bool {
+        let cause = std::error::Error::source(error);
+        let control = cause.and_then(|cause| cause.downcast_ref());
+        matches!(control, Some(Self::DirectiveGone { .. }))
+    }
+
     fn remedy(&self) -> Option<Cow<'static, str>> {
         let remedy = match self {
             Self::Connection(error) => return error.remedy().map(Cow::Owned),
@@ -199,6 +241,11 @@ impl ControlError {
                 "set `catalog.metadata_schema` to that schema, or give this feeder another `name`",
             ),
             Self::UnknownTable { .. } => Some("`duckfeeder status` lists the tables"),
+            Self::UnknownDirective { .. } => Some("`duckfeeder schema list` shows what there is"),
+            Self::DirectiveExists { .. } => Some(
+                "give this one another --id; `duckfeeder schema cancel` takes one back that is still pending",
+            ),
+            Self::DirectiveApplied { .. } => Some("a change that came cannot be taken back"),
             Self::TargetTaken { .. } => {
                 Some("set `target_schema` or `target_table` for one of them")
             }
@@ -218,17 +265,22 @@ impl ControlError {
             Self::Backwards { .. }
             | Self::NotInCommit { .. }
             | Self::AppendTableNotInCommit { .. } => FeederErrorKind::Internal,
-            Self::UnknownTable { .. } | Self::TargetTaken { .. } | Self::OtherLake { .. } => {
-                FeederErrorKind::Config
-            }
+            Self::UnknownTable { .. }
+            | Self::TargetTaken { .. }
+            | Self::OtherLake { .. }
+            | Self::UnknownDirective { .. }
+            | Self::DirectiveExists { .. }
+            | Self::DirectiveApplied { .. } => FeederErrorKind::Config,
             _ => FeederErrorKind::Catalog,
         }
     }
 
     fn is_transient(&self) -> bool {
         match self {
-            // Going back to the checkpoint in the row cures both.
-            Self::CheckpointMoved { .. } | Self::FilesClaimed { .. } => true,
+            // Going back to the checkpoint in the row cures them.
+            Self::CheckpointMoved { .. }
+            | Self::FilesClaimed { .. }
+            | Self::DirectiveGone { .. } => true,
             Self::Connection(error) => error.is_transient(),
             Self::Database { source, .. } => judge(source).0 == Verdict::Transient,
             _ => false,
@@ -242,6 +294,8 @@ impl From<ControlError> for FeederError {
         match error {
             ControlError::Connection(error) => from_catalog(error),
             ControlError::Database { source, .. } => feeder_error.with_source(source),
+            // For whoever moves the checkpoint: that commit can never succeed.
+            ControlError::DirectiveGone { .. } => feeder_error.with_source(error),
             _ => feeder_error,
         }
     }

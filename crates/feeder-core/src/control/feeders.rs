@@ -268,6 +268,12 @@ impl Control {
         .execute(&mut *tx)
         .await
         .map_err(&failed)?;
+        // What comes next is a history of its own.
+        sqlx::query("delete from duckfeeder.directives where feeder = $1")
+            .bind(self.feeder.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(&failed)?;
         tx.commit().await.map_err(failed)?;
         Ok(())
     }

@@ -41,13 +41,17 @@ const MIGRATIONS: &[Migration] = &[
         version: 6,
         sql: include_str!("sql/0006_append.sql"),
     },
+    Migration {
+        version: 7,
+        sql: include_str!("sql/0007_directives.sql"),
+    },
 ];
 
 /// Advisory lock of migrations: one at a time in a database.
 const LOCK_KEY: i64 = 5_927_439_025_401;
 
 /// The version that [`up`] leads to.
-pub const LATEST: i32 = 6;
+pub const LATEST: i32 = 7;
 
 /// Creates the control tables, or brings them to [`LATEST`].
 ///

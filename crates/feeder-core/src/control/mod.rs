@@ -5,6 +5,7 @@
 //! tables         one row per fed table: source, target, state, consistent point of its copy
 //! pending_files  files in the object store that no snapshot names yet
 //! leases         the process that may feed, for as long as it says so
+//! directives     changes of tables that an operator stated ahead
 //! append_tables, append_positions  lake tables of append streams, and how far their producers are
 //! migrations     versions of this schema
 //! ```
@@ -21,6 +22,7 @@
 mod append;
 mod checkpoint;
 mod declared;
+mod directives;
 mod error;
 mod feeders;
 mod fence;
@@ -34,6 +36,7 @@ mod transition;
 pub use append::{AppendPosition, AppendTableRow, StoredPosition};
 pub use checkpoint::{EpochHook, Resolution};
 pub use declared::{DeclaredFile, DeclaredFiles, JanitorLock};
+pub use directives::{Applied, Directive, NewDirective, SchemaChange, Statement, TypeId};
 pub use error::ControlError;
 pub use feeders::{FeederRow, Generation, NewFeeder};
 pub use fence::Fence;

@@ -92,6 +92,12 @@ impl TableTransition {
         Self::new(source_oid, change)
     }
 
+    /// The change that this directive stated came at `lsn`; see [`TableChange::Directive`].
+    pub fn directive(source_oid: u32, id: &str, lsn: Lsn) -> Self {
+        let id = id.to_owned();
+        Self::new(source_oid, TableChange::Directive { id, lsn })
+    }
+
     /// It is forgotten; see [`TableChange::Removed`].
     pub fn removed(source_oid: u32) -> Self {
         Self::new(source_oid, TableChange::Removed)
@@ -151,11 +157,18 @@ pub enum TableChange {
         /// Its name in the lake.
         target_table: String,
     },
+    /// A stated change came, and the lake follows it: the directive is applied. It has to be pending.
+    Directive {
+        /// Which.
+        id: String,
+        /// Where the change was in the stream.
+        lsn: Lsn,
+    },
     /// It is forgotten, and its name in the lake becomes free for another table.
     Removed,
 }
 
-/// Applies one change; the table must exist.
+/// Applies one change; the table must exist, and a directive be pending.
 pub(super) async fn apply(
     tx: &mut PgConnection,
     feeder: &FeederName,
@@ -166,13 +179,19 @@ pub(super) async fn apply(
         .await
         .map_err(ControlError::database("changing the state of a table"))?;
     if updated.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(ControlError::UnknownTable {
-            feeder: feeder.clone(),
-            table: transition.source_oid.to_string(),
-        })
+        return Ok(());
     }
+    let feeder = feeder.clone();
+    Err(match &transition.change {
+        TableChange::Directive { id, .. } => ControlError::DirectiveGone {
+            feeder,
+            id: id.clone(),
+        },
+        _ => ControlError::UnknownTable {
+            feeder,
+            table: transition.source_oid.to_string(),
+        },
+    })
 }
 
 type Statement<'q> = Query<'q, Postgres, sqlx::postgres::PgArguments>;
@@ -250,6 +269,11 @@ fn statement<'q>(feeder: &'q FeederName, transition: &'q TableTransition) -> Sta
         .bind(source_schema)
         .bind(source_table)
         .bind(target_table),
+        TableChange::Directive { id, lsn } => on("update duckfeeder.directives
+             set applied_lsn = $4::text::pg_lsn, applied_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2 and id = $3 and applied_lsn is null")
+        .bind(id)
+        .bind(lsn.to_string()),
         TableChange::Removed => on("delete from duckfeeder.tables
              where feeder = $1 and source_oid = $2"),
     }

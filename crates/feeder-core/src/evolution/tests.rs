@@ -1,7 +1,7 @@
 use pgoutput::{Oid, RelationId, ReplicaIdentity};
 
 use super::*;
-use crate::config::ChangePolicy;
+use crate::config::{ChangePolicy, OnSchemaChange};
 use crate::testing::{Column, INT4, INT8, TEXT, fed_table, found};
 
 const OID: u32 = 7;

@@ -1,6 +1,8 @@
 //! Changes of the tables' definitions: how the intake waits for an answer from the source, goes on in another version,
 //! and takes one back whose transaction comes again.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -118,6 +120,7 @@ impl Intake {
             lsn: transaction.lsn,
             seq,
         };
+        let found = &slot.unspent(found);
         let table = &slot.table;
         let (version, settings) = (&table.version, &table.settings);
         let policy = table.change_policy();
@@ -193,6 +196,7 @@ impl Intake {
         if matches!(slot.table.state, TableState::Error | TableState::Paused) {
             return Ok(());
         }
+        let found = &slot.unspent(found);
         let table = &slot.table;
         let since = Since {
             lsn: super::lsn_value(at)?,
@@ -279,6 +283,18 @@ impl Intake {
 }
 
 impl Slot {
+    /// Without the directives that evolutions use which are on their way into the lake.
+    fn unspent<'a>(&self, found: &'a Found) -> Cow<'a, Found> {
+        let open = self.evolutions.iter().flat_map(|step| &step.directives);
+        let spent: BTreeSet<&String> = self.spent.iter().chain(open).collect();
+        if found.directives.iter().all(|one| !spent.contains(&one.id)) {
+            return Cow::Borrowed(found);
+        }
+        let mut found = found.clone();
+        found.directives.retain(|one| !spent.contains(&one.id));
+        Cow::Owned(found)
+    }
+
     /// Goes on in the next version. `lsn` is the transaction's, which a copy has to come after.
     pub(super) fn evolve(&mut self, evolution: Evolution, lsn: Lsn) -> Result<(), FeederError> {
         let (closed, open) = self.split().map_err(internal)?;
@@ -302,6 +318,8 @@ impl Slot {
     fn close_evolutions(&mut self) -> Vec<Evolution> {
         let closed: Vec<Evolution> = self.evolutions.drain(..self.committed_evolutions).collect();
         self.committed_evolutions = 0;
+        let spent = closed.iter().flat_map(|step| &step.directives);
+        self.spent.extend(spent.cloned());
         if let Some(last) = closed.last() {
             self.sealed = Arc::clone(&last.to);
         }

@@ -1,5 +1,6 @@
 //! One fed table in the intake: its plan, its buffered rows, and how changes become rows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,6 +27,9 @@ pub(super) struct Slot {
     pub(super) evolutions: Vec<Evolution>,
     /// How many of them are of ended transactions.
     pub(super) committed_evolutions: usize,
+    /// The directives that evolutions of closed epochs used. They are applied with those; until then the catalog may still
+    /// show them as pending.
+    pub(super) spent: BTreeSet<String>,
     /// The state before evolutions that are not sealed asked for a copy.
     pub(super) before_recopy: Option<TableState>,
     pub(super) relation: Option<Relation>,
@@ -89,6 +93,7 @@ impl Slot {
             sealed: Arc::clone(&table.version),
             evolutions: Vec::new(),
             committed_evolutions: 0,
+            spent: BTreeSet::new(),
             before_recopy: None,
             batch: RowBatchBuilder::new(&table.lake().schema),
             letters: table.lake().dead_letters.clone().map(DeadLetters::new),

@@ -1085,3 +1085,5 @@ fn rows_are_bounded_by_what_is_accounted() {
     feed.intake.coordinator.part_done(part.bytes);
     assert_eq!(feed.intake.coordinator.buffered_bytes(), 0);
 }
+
+mod directives;

@@ -4,6 +4,8 @@
 use std::time::Instant;
 
 use super::{Engine, SessionEnd};
+use crate::config::FeederConfig;
+use crate::control::{Control, answered};
 use crate::error::{FeederError, FeederErrorKind};
 use crate::evolution::Found;
 use crate::retry::Backoff;
@@ -24,6 +26,7 @@ impl Engine<'_> {
         self.asking = true;
         let source_oid = question.source_oid;
         let config = self.source.config.clone();
+        let control = self.source.control.clone();
         let answers = self.answer_sender.clone();
         let ended = self.ended.clone();
         self.tasks.spawn(async move {
@@ -31,12 +34,12 @@ impl Engine<'_> {
             let answer = loop {
                 let found = tokio::select! {
                     () = ended.cancelled() => return,
-                    found = table_look::look(&config, std::slice::from_ref(&question)) => found,
+                    found = look(&config, &control, &question) => found,
                 };
                 match found {
-                    Ok(found) => break found.into_iter().next().ok_or_else(no_answer),
+                    Ok(found) => break Ok(found),
                     Err(error) if error.is_transient() => {
-                        tracing::warn!(error = %error, "the source's catalog could not be asked about a changed table; trying again");
+                        tracing::warn!(error = %error, "source and catalog could not be asked about a changed table; trying again");
                         tokio::select! {
                             () = ended.cancelled() => return,
                             () = tokio::time::sleep(backoff.next()) => {}
@@ -82,6 +85,17 @@ impl Engine<'_> {
             self.left |= self.intake.leave(source_oid, now);
         }
     }
+}
+
+async fn look(
+    config: &FeederConfig,
+    control: &Control,
+    question: &table_look::Wanted,
+) -> Result<Found, FeederError> {
+    let found = table_look::look(config, std::slice::from_ref(question)).await?;
+    let mut found = found.into_iter().next().ok_or_else(no_answer)?;
+    answered(table_look::add_stated(control, &mut [&mut found])).await?;
+    Ok(found)
 }
 
 fn no_answer() -> FeederError {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use cdc_source::Connection;
 
 use crate::config::FeederConfig;
+use crate::control::Control;
 use crate::error::FeederError;
 use crate::evolution::Found;
 use crate::intake::FedTable;
@@ -42,6 +43,7 @@ impl Definitions {
         &mut self,
         connection: &mut Connection,
         config: &FeederConfig,
+        control: &Control,
     ) -> Result<DefinitionsLook, FeederError> {
         let wanted: Vec<table_look::Wanted> = self
             .seen
@@ -59,13 +61,22 @@ impl Definitions {
             .zip(self.seen.keys())
             .filter_map(|(found, oid)| Some((*oid, found.plan.as_ref()?.keyless)))
             .collect();
-        let mut changed = Vec::new();
-        for ((source_oid, (_, seen)), found) in self.seen.iter_mut().zip(found) {
-            if let Some(plan) = &found.plan
-                && !seen.agrees(&plan.shape_as_fed(seen))
-            {
+        let mut changed: Vec<(u32, Found)> = self
+            .seen
+            .iter()
+            .zip(found)
+            .filter(|((_, (_, seen)), found)| {
+                let now = found.plan.as_ref().map(|plan| plan.shape_as_fed(seen));
+                now.is_some_and(|now| !seen.agrees(&now))
+            })
+            .map(|((source_oid, _), found)| (*source_oid, found))
+            .collect();
+        let mut redefined: Vec<&mut Found> = changed.iter_mut().map(|(_, found)| found).collect();
+        table_look::add_stated(control, &mut redefined).await?;
+        // Last: what fails is looked at again.
+        for (source_oid, found) in &changed {
+            if let (Some((_, seen)), Some(plan)) = (self.seen.get_mut(source_oid), &found.plan) {
                 seen.clone_from(&plan.shape);
-                changed.push((*source_oid, found));
             }
         }
         Ok(DefinitionsLook { changed, keyless })
