@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use duckfeeder_tests::{
-    Feeder, Options,
+    DDL_TRIGGER, Feeder, Options,
     ddl::{
         load::Load,
         random::Generator,
@@ -75,9 +75,24 @@ impl Rig {
         for (schema, table) in source_tables(&self.pg, SOURCE)? {
             oracle
                 .check_latest((&schema, &table), ("raw", &table))
-                .with_context(|| format!("{schema}.{table}"))?;
+                .with_context(|| format!("{schema}.{table}: {}", self.history(&table)))?;
         }
         Ok(())
+    }
+
+    /// What the lake has of a table, for whoever has to find out what went wrong.
+    fn history(&self, table: &str) -> String {
+        let drawn = self.lake.open().and_then(|mut lake| {
+            let columns = lake.draw(&format!("describe lake.raw.\"{table}\""))?;
+            let rows = lake.draw(&format!(
+                "from lake.raw.\"{table}\" order by _df_lsn desc, _df_seq desc limit 12"
+            ))?;
+            let begins = lake.draw(&format!(
+                "from lake.raw.\"{table}\" where _df_op in ('reset', 'truncate') order by _df_lsn, _df_seq"
+            ))?;
+            Ok(format!("{columns}\n{begins}\n{rows}"))
+        });
+        drawn.unwrap_or_else(|error| format!("{error:#}"))
     }
 
     /// Waits, while the feeder runs, until every table is the same.
@@ -268,6 +283,9 @@ fn random_case(seed: u64) -> Result<()> {
     let rig = empty_rig()?;
     let (mut generator, setup) = Generator::new(StdRng::seed_from_u64(seed));
     rig.source(&setup)?;
+    if rng.random_bool(0.3) {
+        rig.source(DDL_TRIGGER)?;
+    }
     let recorder = rig.recorder();
     let mut feeder = if rng.random_bool(0.5) {
         rig.catch_up()?;
