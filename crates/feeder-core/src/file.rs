@@ -48,6 +48,17 @@ impl LakeTable {
         format!("{}/{file_name}", self.directory)
     }
 
+    /// Whether no name of an `earlier` version is another column's now: then its files hold what their columns' names say.
+    pub(crate) fn keeps_names_of(&self, earlier: &Self) -> bool {
+        earlier.columns.iter().all(|column| {
+            let now = self
+                .columns
+                .iter()
+                .find(|now| now.name.eq_ignore_ascii_case(&column.name));
+            now.is_none_or(|now| now.ids.id == column.ids.id)
+        })
+    }
+
     /// The columns as the commit expects to find them.
     pub(crate) fn expected_columns(&self) -> Vec<(ColumnId, String, ducklake_catalog::LakeType)> {
         self.columns

@@ -230,6 +230,23 @@ fn a_strict_policy_lets_less_pass() {
 }
 
 #[test]
+fn files_of_a_version_are_of_use_as_long_as_its_names_are_its_columns() {
+    let first = version(&[ID, A]);
+    let catalog = catalog(&[(1, ID), (2, A)], OID);
+    let follow = |before: &Arc<TableVersion>, wire: &[Column]| {
+        followed(before, wire, &catalog, FOLLOW).unwrap().to
+    };
+    let renamed = follow(&first, &[ID, ("x", INT4, -1)]);
+    assert!(renamed.lake.keeps_names_of(&first.lake));
+    // The stream is behind: the column is not there yet, and comes.
+    let behind = follow(&first, &[ID]);
+    assert!(behind.lake.keeps_names_of(&first.lake));
+    let again = follow(&behind, &[ID, A]);
+    assert!(again.shape.agrees(&first.shape));
+    assert!(!again.lake.keeps_names_of(&first.lake));
+}
+
+#[test]
 fn another_key_is_copied_again_under_the_view_of_before() {
     let before = version(&[ID, A]);
     let mut found = catalog(&[(1, ID), (2, A)], OID);

@@ -163,6 +163,15 @@ impl Engine<'_> {
             table.state = TableState::Pending;
             return Ok(());
         }
+        // The version that it was begun with may have been ahead of the stream, which has made the same columns anew.
+        let named = |file: &UploadedFile| {
+            file.table.table_id != version.lake.table_id || version.lake.keeps_names_of(&file.table)
+        };
+        if !copy.files.iter().all(named) {
+            tracing::info!(table = %source, "the lake's columns changed after its copy had begun; it is copied again");
+            table.state = TableState::Pending;
+            return Ok(());
+        }
         let copied = CopiedTable {
             version,
             point: copy.point,
