@@ -228,7 +228,10 @@ impl Intake {
     /// start. Returns whether the next commit says so.
     pub(crate) fn leave(&mut self, source_oid: u32, now: Instant) -> bool {
         let slot = self.tables.get_mut(&RelationId::new(source_oid));
-        let Some(slot) = slot.filter(|slot| slot.table.state == TableState::Streaming) else {
+        let is_fed =
+            |slot: &&mut Slot| !matches!(slot.table.state, TableState::Error | TableState::Paused);
+        // One that was to be copied again has nothing left to be copied.
+        let Some(slot) = slot.filter(is_fed) else {
             return false;
         };
         tracing::info!(table = %slot.table.lake().source, "the table was dropped at the source");

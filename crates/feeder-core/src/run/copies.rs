@@ -55,7 +55,9 @@ impl Engine<'_> {
             self.intake.coordinator.want(point);
         }
         self.follow_changed(now)?;
-        if self.round_running || self.next_round.is_some_and(|at| at > now) {
+        let waits = self.next_round.is_some_and(|at| at > now);
+        // A restart waits for the round that runs, and copies what is left.
+        if self.round_running || self.restart_wanted || waits {
             return Ok(());
         }
         // One whose new columns are not in the lake yet has to wait for its next commit.
@@ -237,7 +239,10 @@ impl Engine<'_> {
             }
             CopyEvent::RoundEnded(result) => {
                 self.round_running = false;
+                let unfinished = self.return_unfinished();
                 let again = match result {
+                    // They are not at the source any more, which the next look at it says.
+                    Ok(()) if unfinished => now + self.round_backoff.next(),
                     Ok(()) => {
                         self.round_backoff = Backoff::new();
                         now
@@ -249,15 +254,14 @@ impl Engine<'_> {
                     }
                     Err(error) => return Err(error),
                 };
-                self.return_unfinished();
                 self.next_round = Some(again);
             }
         }
         Ok(())
     }
 
-    /// Tables of a broken round that are neither done nor being committed wait for the next one.
-    fn return_unfinished(&mut self) {
+    /// Tables of a round that are neither done nor being committed wait for the next one. Returns whether there are any.
+    fn return_unfinished(&mut self) -> bool {
         let done: BTreeSet<u32> = self
             .finished
             .iter()
@@ -271,10 +275,11 @@ impl Engine<'_> {
             .map(|table| table.lake().source_oid)
             .filter(|source_oid| !done.contains(source_oid))
             .collect();
-        for source_oid in unfinished {
-            if let Some(table) = self.intake.table_mut(source_oid) {
+        for source_oid in &unfinished {
+            if let Some(table) = self.intake.table_mut(*source_oid) {
                 table.state = TableState::Pending;
             }
         }
+        !unfinished.is_empty()
     }
 }

@@ -245,3 +245,27 @@ fn the_binary_form_of_a_type_that_is_not_known_fails_the_table() {
     assert!(tables.is_empty(), "{tables:?}");
     assert!(failure(&end)[0].3.contains("\"body\""));
 }
+
+#[test]
+fn a_table_that_is_gone_is_left_though_it_was_to_be_copied_again() {
+    let known = [("id", INT4, -1), ("body", TEXT, -1)];
+    let other = [("id", INT4, -1), ("body", INT8, -1)];
+    let mut feed = single(ReplicaIdentity::Default, &known);
+    feed.transaction(
+        200,
+        210,
+        [
+            relation(ORDERS, ReplicaIdentity::Default, &other),
+            insert(ORDERS, &[text("1"), text("7")]),
+        ],
+    );
+    assert_eq!(feed.state(ORDERS), TableState::Pending);
+    assert!(feed.intake.leave(ORDERS, feed.start));
+    let (tables, end) = feed.seal();
+    assert_eq!(tables["raw.orders"].len(), 1);
+    assert!(matches!(
+        end.transitions.last().unwrap().change,
+        TableChange::Paused
+    ));
+    assert!(!feed.intake.leave(ORDERS, feed.start), "it is told once");
+}
