@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use duckfeeder_tests::{Feeder, Options};
 
-use crate::rig::{CATALOG, Rig, wait};
+use crate::rig::{CATALOG, PATIENCE, Rig, wait};
 
 /// A streaming table `t (id, a, b)` with rows in it.
 fn fed() -> Result<(Rig, Feeder)> {
@@ -432,6 +432,32 @@ fn a_table_that_takes_the_name_of_another_takes_its_place_in_the_lake() -> Resul
         "snapshots of before have it under its old name: {before}"
     );
     feeder.terminate()
+}
+
+/// It is in another publication, of which the control tables do not know yet.
+#[test]
+fn a_crash_after_the_publications_were_altered_costs_no_table() -> Result<()> {
+    let (rig, mut feeder) = fed()?;
+    rig.source("create table loose as select n as id, n as v from generate_series(1, 20) n")?;
+    rig.wait_for_copies(&mut feeder, &["loose"])?;
+    feeder.terminate()?;
+    rig.source("alter table loose add primary key (id); update loose set v = -v")?;
+    let mut command = rig.setup.command(&["run"])?;
+    command.env("DUCKFEEDER_TEST_FAILPOINT", "publications-made");
+    let died = rig.setup.run_command(command, PATIENCE)?;
+    ensure!(
+        died.code != Some(0),
+        "it came past the point: {}",
+        died.stderr
+    );
+    rig.catch_up()?;
+    rig.oracle()?.check_all(&["t", "other", "loose"])?;
+    let failed = rig.pg.sql(
+        CATALOG,
+        "select source_table from duckfeeder.tables where state = 'error'",
+    )?;
+    ensure!(failed.is_empty(), "{failed:?}");
+    Ok(())
 }
 
 /// Its updates were not published before: the copy has what they did.

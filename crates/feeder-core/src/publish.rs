@@ -376,7 +376,7 @@ fn mended(difference: &PublicationDifference) -> bool {
 
 /// Makes the publications what they should be, all of it or nothing: a table that has another name since it was looked at
 /// must not be taken out under the one and then fail to be put in under the other. Returns the source names of tables that
-/// were put in or replaced: they need a copy that begins now.
+/// are put in or replaced: they need a copy that begins after the [`commit`], for which the transaction is left open.
 ///
 /// A publication that does not send stored generated columns is altered only if `generated` says that there are any to
 /// be fed. No table needs a copy for it: one that was copied without them ignores them until it is copied again.
@@ -397,12 +397,15 @@ pub(crate) async fn reconcile(
     }
     connection.execute("begin").await.map_err(from_source)?;
     let added = alter(connection, wanted, found, generated, &filters).await;
-    if added.is_ok() {
-        connection.execute("commit").await.map_err(altering)?;
-    } else if connection.in_transaction() {
+    if added.is_err() && connection.in_transaction() {
         connection.execute("rollback").await.map_err(from_source)?;
     }
     added
+}
+
+/// Makes what [`reconcile`] altered last.
+pub(crate) async fn commit(connection: &mut Connection) -> Result<(), FeederError> {
+    connection.execute("commit").await.map_err(altering)
 }
 
 async fn alter(

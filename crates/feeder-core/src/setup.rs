@@ -24,8 +24,9 @@ use crate::failpoint::{self, Failpoint};
 use crate::feeder::RunMode;
 use crate::intake::FedTable;
 use crate::partitions::{self, Doubt, PartitionsLook};
+use crate::plan::TablePlan;
 use crate::publish::{self, Covered, Published};
-use crate::status::FeederStatus;
+use crate::status::{FeederStatus, TableState};
 use crate::stream::Source;
 use crate::{lake_tables, lineage, registration, slot, standby};
 
@@ -162,7 +163,7 @@ pub(crate) async fn prepare(
     for (oid, reason) in &looked.lost {
         lost.entry(*oid).or_insert_with(|| reason.clone());
     }
-    let added = alter_publications(config, &mut source).await?;
+    let added = alter_publications(config, &control, known.is_some(), &mut source).await?;
     failpoint::reach(Failpoint::PublicationsMade);
     let (row, first_snapshot, fresh) = slot::claim(config, &control, &mut source, known).await?;
     let fence = control.fence(lease, &owner).await?;
@@ -363,6 +364,8 @@ async fn look_at_partitions(
 
 async fn alter_publications(
     config: &FeederConfig,
+    control: &Control,
+    known: bool,
     source: &mut SourceInspection,
 ) -> Result<Vec<(String, String)>, FeederError> {
     if !config.source.manage_publication {
@@ -376,7 +379,32 @@ async fn alter_publications(
         .iter()
         .any(|plan| plan.stored_columns().next().is_some());
     let found = &source.publications;
-    publish::reconcile(&mut source.connection, &wanted, found, generated).await
+    let added = publish::reconcile(&mut source.connection, &wanted, found, generated).await?;
+    if known {
+        // Before the commit: a crash after it would leave a table that seems to have been taken out by somebody.
+        ask_for_copies(control, &source.plans, &added).await?;
+    }
+    publish::commit(&mut source.connection).await?;
+    Ok(added)
+}
+
+async fn ask_for_copies(
+    control: &Control,
+    plans: &[TablePlan],
+    added: &[(String, String)],
+) -> Result<(), FeederError> {
+    for row in control.tables().await? {
+        let is_added = |plan: &&TablePlan| {
+            plan.info.id.oid.get() == row.source_oid
+                && added.contains(&(plan.selection.schema.clone(), plan.selection.name.clone()))
+        };
+        if row.state == TableState::Streaming && plans.iter().any(|plan| is_added(&plan)) {
+            control
+                .request_resync(&row.source_schema, &row.source_table)
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 /// Who holds the feeder, for people.
