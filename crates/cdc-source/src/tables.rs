@@ -63,6 +63,8 @@ pub struct TableInfo {
     pub replica_identity: ReplicaIdentity,
     /// `pg_class.relfilenode`; 0 for a partitioned table.
     pub relfilenode: u32,
+    /// `pg_class.relnatts`: how many columns it has had so far, dropped ones included.
+    pub columns_ever: i16,
     /// Pages as of the last vacuum or analyze, leaves included. An estimate: 0 when it never ran.
     pub pages: u64,
     /// Rows as of the last vacuum or analyze, leaves included; `None` when it never ran.
@@ -251,7 +253,7 @@ pub(crate) fn oid_array(oids: &[Oid]) -> String {
 }
 
 const RELATIONS: &str = "select c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, \
-    c.relreplident, c.relfilenode, c.relpages, c.reltuples::pg_catalog.int8 as reltuples, \
+    c.relreplident, c.relfilenode, c.relnatts, c.relpages, c.reltuples::pg_catalog.int8 as reltuples, \
     c.relrowsecurity, c.relforcerowsecurity, pg_catalog.row_security_active(c.oid) as rls_active, \
     pg_catalog.has_schema_privilege(n.oid, 'usage') as schema_usage, \
     pg_catalog.has_table_privilege(c.oid, 'select') as has_select, \
@@ -321,6 +323,7 @@ fn table_info(row: &Row) -> Result<TableInfo, SourceError> {
         id: table_id(row)?,
         replica_identity: replica_identity(row)?,
         relfilenode: row.parse("relfilenode")?,
+        columns_ever: row.parse("relnatts")?,
         pages: pages(row)?,
         rows: estimated_rows(row)?,
         primary_key: None,

@@ -33,6 +33,7 @@ use crate::evolution::Found;
 use crate::failpoint::{self, Failpoint};
 use crate::file::{FileWriter, UploadedFile};
 use crate::layout::SourceColumn;
+use crate::table_look::LookedAt;
 
 mod new_file;
 
@@ -60,11 +61,11 @@ pub(crate) enum CopyEvent {
         files: Vec<UploadedFile>,
         rows: u64,
     },
-    /// These tables are defined otherwise at the source: the lake follows once the stream has come to `position`, and
+    /// These tables are defined otherwise at the source: the lake follows once the stream has passed the look at them, and
     /// then they are copied.
     Changed {
         tables: Vec<(u32, Found)>,
-        position: Lsn,
+        looked: LookedAt,
     },
     /// The table changed since the snapshot: it needs another round.
     Again { source_oid: u32, reason: String },

@@ -18,7 +18,7 @@ use crate::layout::SourceColumn;
 use crate::partitions;
 use crate::select::Selection;
 use crate::stream::Source;
-use crate::table_look;
+use crate::table_look::{self, LookedAt};
 use crate::version::TableVersion;
 
 /// A table that a round of copies should take.
@@ -80,9 +80,9 @@ pub(crate) struct Round {
     pub(crate) exporter: Connection,
     pub(crate) snapshot: CopySnapshot,
     pub(crate) requests: Vec<CopyRequest>,
-    /// Tables whose definition is another one at the source: they are copied once the stream has come to `position`.
+    /// Tables whose definition is another one at the source: they are copied once the stream has passed the look at them.
     pub(crate) changed: Vec<(u32, Found)>,
-    pub(crate) position: Lsn,
+    pub(crate) looked: LookedAt,
 }
 
 /// Gets a snapshot (the one of the new main slot, or of a temporary slot) and the tables as they are now.
@@ -134,8 +134,11 @@ pub(crate) async fn prepare(
             announced: None,
         })
         .collect();
+    let before = server::wal_position(&mut connection)
+        .await
+        .map_err(from_source)?;
     let found = table_look::over(&mut connection, &source.config, &looks).await?;
-    let position = server::wal_position(&mut connection)
+    let after = server::wal_position(&mut connection)
         .await
         .map_err(from_source)?;
     connection.close().await;
@@ -189,7 +192,7 @@ pub(crate) async fn prepare(
         snapshot,
         requests,
         changed,
-        position,
+        looked: LookedAt { before, after },
     })
 }
 

@@ -115,6 +115,7 @@ impl Announcement {
                 _ => ReplicaIdentity::Default,
             },
             relfilenode: 0,
+            columns_ever: i16::MAX,
             pages: 0,
             rows: None,
             primary_key: key(|key| key.primary),

@@ -29,9 +29,10 @@ use crate::intake::Intake;
 use crate::meters::Meters;
 use crate::retry::Backoff;
 use crate::setup::Prepared;
-use crate::source_watch::{self, Definitions, WatchEvent, Watched};
+use crate::source_watch::{self, Definitions, LookAgain, WatchEvent, Watched};
 use crate::status::{FeederStatus, Phase};
 use crate::stream::{self, OpenError, Source};
+use crate::table_look::LookedAt;
 
 /// How often the server is asked for its position while somebody waits for it.
 const ASK_INTERVAL: Duration = Duration::from_millis(500);
@@ -90,8 +91,10 @@ pub(crate) struct Engine<'a> {
     finished: Vec<FinishedCopy>,
     /// The copy that is being committed.
     committing: Option<u32>,
-    /// Tables that a copy found changed at the source, and the position in the WAL behind that.
-    changed: BTreeMap<u32, (Found, Lsn)>,
+    /// Tables that were found changed at the source, and when.
+    changed: BTreeMap<u32, (Found, LookedAt)>,
+    /// Of these looks at tables the stream was ahead.
+    look_again: LookAgain,
     /// Whether the source was looked at for changes that no row shows.
     looked: bool,
     /// Answers about tables whose changes wait for them.
@@ -178,13 +181,14 @@ impl<'a> Engine<'a> {
             appends: AppendWriter::new(&prepared.appends),
         };
         crate::own::spawn(&mut tasks, committer.run(work_receiver, report_sender));
+        let look_again = LookAgain::default();
         let watched = Watched {
             published: prepared.published,
             tables: prepared.covered,
             keyless: prepared.keyless,
             roots: prepared.roots,
             names: prepared.names,
-            definitions: Definitions::of(&prepared.tables),
+            definitions: Definitions::of(&prepared.tables, look_again.clone()),
         };
         let watch = source_watch::run(
             prepared.source.clone(),
@@ -243,6 +247,7 @@ impl<'a> Engine<'a> {
             finished: Vec::new(),
             committing: None,
             changed: BTreeMap::new(),
+            look_again,
             looked: false,
             answers,
             answer_sender,

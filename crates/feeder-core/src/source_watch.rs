@@ -18,11 +18,12 @@ use crate::partitions::{self, Doubt, PartitionsLook};
 use crate::publish::{self, Covered, Published};
 use crate::status::SlotStatus;
 use crate::stream::Source;
+use crate::table_look::LookedAt;
 
 mod definitions;
 mod names;
 
-pub(crate) use definitions::Definitions;
+pub(crate) use definitions::{Definitions, LookAgain};
 
 /// How often the source is looked at.
 const SOURCE_INTERVAL: Duration = Duration::from_secs(10);
@@ -44,10 +45,10 @@ pub(crate) enum WatchEvent {
     Slot { slot: SlotStatus, wal_end: Lsn },
     /// Tables came, went, or have other names: begin again with the tables as they are now.
     TablesChanged,
-    /// These tables are defined otherwise than before; the lake follows once the stream has come to `position`.
+    /// These tables are defined otherwise than before; the lake follows once the stream has passed the look at them.
     Redefined {
         tables: Vec<(u32, Found)>,
-        position: Lsn,
+        looked: LookedAt,
     },
     /// `duckfeeder resync` was called.
     ResyncRequested,
@@ -220,6 +221,9 @@ impl Look {
             return Ok((None, BTreeSet::new()));
         };
         let config = &self.source.config;
+        let before = server::wal_position(connection)
+            .await
+            .map_err(from_source)?;
         let definitions = &mut self.watched.definitions;
         let look = definitions.look(connection, config, &self.control).await?;
         let other_identities = look
@@ -231,11 +235,12 @@ impl Look {
         if look.changed.is_empty() {
             return Ok((None, other_identities));
         }
-        let position = server::wal_position(connection)
+        let after = server::wal_position(connection)
             .await
             .map_err(from_source)?;
         let tables = look.changed;
-        let redefined = WatchEvent::Redefined { tables, position };
+        let looked = LookedAt { before, after };
+        let redefined = WatchEvent::Redefined { tables, looked };
         Ok((Some(redefined), other_identities))
     }
 

@@ -2,7 +2,7 @@
 //! and before a table is copied.
 
 use cdc_source::{Connection, SessionKind, TableInfo, tables};
-use pgoutput::Oid;
+use pgoutput::{Lsn, Oid};
 
 use crate::config::FeederConfig;
 use crate::control::Control;
@@ -22,6 +22,14 @@ pub(crate) struct Wanted {
     pub(crate) types: Vec<Oid>,
     /// Its definition, where the source's event trigger has told it: then only its types are looked up.
     pub(crate) announced: Option<Announcement>,
+}
+
+/// The ends of the source's WAL before and after a look at its catalog, which shows all commits before the first and none
+/// after the second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LookedAt {
+    pub(crate) before: Lsn,
+    pub(crate) after: Lsn,
 }
 
 /// Looks at tables over a connection of its own. They come in the order in which they were asked for.

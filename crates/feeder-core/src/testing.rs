@@ -93,6 +93,7 @@ pub(crate) fn table_info(oid: u32, name: &str) -> TableInfo {
         select_privilege: true,
     };
     TableInfo {
+        columns_ever: 100,
         id: cdc_source::tables::TableId {
             oid: Oid::new(oid),
             schema: "public".to_owned(),

@@ -16,7 +16,7 @@ use crate::ddl_trigger::Announcement;
 use crate::error::FeederError;
 use crate::evolution::{self, Evolution, Found, Since};
 use crate::status::TableState;
-use crate::table_look;
+use crate::table_look::{self, LookedAt};
 use crate::version::TableVersion;
 
 /// How long the source is not asked again about an altered composite type whose values cannot be read.
@@ -157,6 +157,7 @@ impl Intake {
                 }
                 evolution.log(lsn);
                 slot.evolve(evolution, lsn)?;
+                slot.evolved_at = slot.evolved_at.max(lsn);
                 slot.forgives_altered_until = unread.map(|_| now + FORGIVING);
                 self.touched.push(id);
                 if fits {
@@ -177,8 +178,9 @@ impl Intake {
         }
     }
 
-    /// What the source's catalog showed before `at`, now that the stream has passed that position: no row in an older
-    /// shape can come any more. Call outside of transactions.
+    /// What the source's catalog showed, now that the stream has passed the look: no row in an older shape can come any
+    /// more. Returns whether it counts: the stream may have brought a later shape, which it must not take back. Call
+    /// outside of transactions.
     ///
     /// # Errors
     /// As [`Intake::message`].
@@ -186,16 +188,20 @@ impl Intake {
         &mut self,
         source_oid: u32,
         found: &Found,
-        at: Lsn,
+        looked: LookedAt,
         now: Instant,
-    ) -> Result<(), FeederError> {
+    ) -> Result<bool, FeederError> {
         let id = RelationId::new(source_oid);
         let Some(slot) = self.tables.get_mut(&id) else {
-            return Ok(());
+            return Ok(true);
         };
         if matches!(slot.table.state, TableState::Error | TableState::Paused) {
-            return Ok(());
+            return Ok(true);
         }
+        if slot.evolved_at >= looked.before || slot.has_later_columns(found) {
+            return Ok(false);
+        }
+        let at = looked.after;
         let found = &slot.unspent(found);
         let table = &slot.table;
         let since = Since {
@@ -210,17 +216,18 @@ impl Intake {
             since,
         );
         match evolution {
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(true),
             Ok(Some(evolution)) => {
                 evolution.log(at);
                 // Commits below the position are in the copies that are made from now on.
                 slot.evolve(evolution, Lsn::ZERO)?;
+                slot.evolved_at = slot.evolved_at.max(looked.before);
                 slot.commit();
                 // An evolution alone is worth an epoch.
                 self.coordinator.buffered(1, self.buffered, now);
-                Ok(())
+                Ok(true)
             }
-            Err(reason) => self.fail_table(id, at, 0, &reason, now),
+            Err(reason) => self.fail_table(id, at, 0, &reason, now).map(|()| true),
         }
     }
 
@@ -296,6 +303,15 @@ impl Slot {
         let mut found = found.clone();
         found.directives.retain(|one| !spent.contains(&one.id));
         Cow::Owned(found)
+    }
+
+    /// Whether the version has a column that was not there yet when the catalog was looked at. A commit that waits for a
+    /// standby is in the stream before the catalog shows it.
+    fn has_later_columns(&self, found: &Found) -> bool {
+        let columns = &self.table.version.shape.columns;
+        let last = columns.iter().filter_map(|column| column.attnum).max();
+        let ever = found.plan.as_ref().map(|plan| plan.info.columns_ever);
+        last.zip(ever).is_some_and(|(last, ever)| last > ever)
     }
 
     /// Goes on in the next version. `lsn` is the transaction's, which a copy has to come after.

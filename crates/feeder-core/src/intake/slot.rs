@@ -30,6 +30,8 @@ pub(super) struct Slot {
     /// The directives that evolutions of closed epochs used. They are applied with those; until then the catalog may still
     /// show them as pending.
     pub(super) spent: BTreeSet<String>,
+    /// Where the version of now begins: the commit of its transaction, or before the look that showed it. Never goes back.
+    pub(super) evolved_at: Lsn,
     /// The state before evolutions that are not sealed asked for a copy.
     pub(super) before_recopy: Option<TableState>,
     pub(super) relation: Option<Relation>,
@@ -94,6 +96,7 @@ impl Slot {
             evolutions: Vec::new(),
             committed_evolutions: 0,
             spent: BTreeSet::new(),
+            evolved_at: Lsn::ZERO,
             before_recopy: None,
             batch: RowBatchBuilder::new(&table.lake().schema),
             letters: table.lake().dead_letters.clone().map(DeadLetters::new),

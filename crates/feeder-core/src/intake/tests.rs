@@ -8,9 +8,10 @@ use super::*;
 use crate::control::TableChange;
 use crate::coordinator::{Action, Thresholds};
 use crate::evolution::Found;
+use crate::table_look::LookedAt;
 use crate::testing::{
     Column, INT4, INT4RANGE, INT8, JSON, JSONB, NUMERIC, Row, TEXT, begin, commit, commit_micros,
-    delete, fed_table, found_of, insert, numeric_modifier, relation, rows, table_info, text,
+    delete, fed_table, found, found_of, insert, numeric_modifier, relation, rows, table_info, text,
     truncate, tuple, update,
 };
 use crate::types::Types;
@@ -162,6 +163,14 @@ fn single(identity: ReplicaIdentity, columns: &[Column]) -> Feed {
     let mut feed = Feed::of(vec![fed_table(ORDERS, "orders", identity, columns)]);
     feed.transaction(100, 101, [relation(ORDERS, identity, columns)]);
     feed
+}
+
+/// A look at the source's catalog while its WAL ended there.
+fn looked(position: u64) -> LookedAt {
+    LookedAt {
+        before: Lsn::new(position),
+        after: Lsn::new(position),
+    }
 }
 
 /// The rows of a part by lake table; several batches of one table in the order of the part.

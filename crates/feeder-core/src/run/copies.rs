@@ -20,6 +20,7 @@ use crate::file::UploadedFile;
 use crate::intake::FedTable;
 use crate::retry::Backoff;
 use crate::status::TableState;
+use crate::table_look::LookedAt;
 
 /// A quarter of an hour, about, for one request of a copy.
 pub(super) const PATIENCE: RetryPolicy = RetryPolicy {
@@ -80,13 +81,13 @@ impl Engine<'_> {
     fn follow_changed(&mut self, now: Instant) -> Result<(), FeederError> {
         let coordinator = &self.intake.coordinator;
         let (received, open) = (coordinator.received(), coordinator.in_transaction());
-        if let Some(position) = self.changed.values().map(|(_, position)| *position).max() {
+        if let Some(position) = self.changed.values().map(|(_, looked)| looked.after).max() {
             self.intake.coordinator.want(position);
         }
         if open {
             return Ok(());
         }
-        let reached = |(_, position): &(Found, Lsn)| *position <= received;
+        let reached = |(_, looked): &(Found, LookedAt)| looked.after <= received;
         let due: Vec<u32> = self
             .changed
             .iter()
@@ -94,9 +95,13 @@ impl Engine<'_> {
             .map(|(source_oid, _)| *source_oid)
             .collect();
         for source_oid in due {
-            if let Some((found, position)) = self.changed.remove(&source_oid) {
-                self.intake
-                    .follow_catalog(source_oid, &found, position, now)?;
+            if let Some((found, looked)) = self.changed.remove(&source_oid)
+                && !self
+                    .intake
+                    .follow_catalog(source_oid, &found, looked, now)?
+            {
+                self.look_again.insert(source_oid);
+                self.next_round = Some(now + self.round_backoff.next());
             }
         }
         Ok(())
@@ -123,7 +128,7 @@ impl Engine<'_> {
                     if !round.changed.is_empty() {
                         let changed = CopyEvent::Changed {
                             tables: round.changed,
-                            position: round.position,
+                            looked: round.looked,
                         };
                         if events.send(changed).await.is_err() {
                             return;
@@ -212,14 +217,14 @@ impl Engine<'_> {
                     rows,
                 });
             }
-            CopyEvent::Changed { tables, position } => {
+            CopyEvent::Changed { tables, looked } => {
                 for (source_oid, found) in tables {
                     if let Some(table) = self.intake.table_mut(source_oid)
                         && table.state == TableState::Copying
                     {
                         table.state = TableState::Pending;
                     }
-                    self.changed.insert(source_oid, (found, position));
+                    self.changed.insert(source_oid, (found, looked));
                 }
             }
             CopyEvent::Again { source_oid, reason } => {

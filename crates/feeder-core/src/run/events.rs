@@ -110,9 +110,9 @@ impl Engine<'_> {
                 self.server_wal_end = self.server_wal_end.max(wal_end);
                 Ok(())
             }
-            WatchEvent::Redefined { tables, position } => {
+            WatchEvent::Redefined { tables, looked } => {
                 for (source_oid, found) in tables {
-                    self.changed.insert(source_oid, (found, position));
+                    self.changed.insert(source_oid, (found, looked));
                 }
                 Ok(())
             }

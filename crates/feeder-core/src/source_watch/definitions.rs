@@ -1,6 +1,7 @@
 //! Tables whose definition changes, also where no row shows it to the stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdc_source::Connection;
 
@@ -16,6 +17,26 @@ use crate::table_look;
 /// What the fed tables looked like last, by OID.
 pub(crate) struct Definitions {
     seen: BTreeMap<u32, (Selection, SourceShape)>,
+    again: LookAgain,
+}
+
+/// Tables of which a look came to nothing, because the stream was ahead of it: the next one tells them all the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LookAgain(Arc<Mutex<BTreeSet<u32>>>);
+
+impl LookAgain {
+    pub(crate) fn insert(&self, source_oid: u32) {
+        self.tables().insert(source_oid);
+    }
+
+    fn take(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut *self.tables())
+    }
+
+    fn tables(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        // A set is whole whatever thread panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the fed tables look like now.
@@ -27,8 +48,9 @@ pub(super) struct DefinitionsLook {
 }
 
 impl Definitions {
-    pub(crate) fn of(tables: &[FedTable]) -> Self {
+    pub(crate) fn of(tables: &[FedTable], again: LookAgain) -> Self {
         Self {
+            again,
             seen: tables
                 .iter()
                 .map(|table| {
@@ -55,6 +77,7 @@ impl Definitions {
                 announced: None,
             })
             .collect();
+        let again = self.again.take();
         let found = table_look::over(connection, config, &wanted).await?;
         let keyless = found
             .iter()
@@ -65,9 +88,9 @@ impl Definitions {
             .seen
             .iter()
             .zip(found)
-            .filter(|((_, (_, seen)), found)| {
+            .filter(|((oid, (_, seen)), found)| {
                 let now = found.plan.as_ref().map(|plan| plan.shape_as_fed(seen));
-                now.is_some_and(|now| !seen.agrees(&now))
+                now.is_some_and(|now| again.contains(oid) || !seen.agrees(&now))
             })
             .map(|((source_oid, _), found)| (*source_oid, found))
             .collect();

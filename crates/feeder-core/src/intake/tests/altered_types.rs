@@ -226,18 +226,18 @@ fn an_attribute_that_is_replaced_by_one_of_its_name_is_copied_again() {
     let mut places = Places::with(&[(1, "street"), (2, "town")]);
     let replaced = now(&[(1, "street"), (3, "town")]);
     let at = places.feed.start;
-    let evolve = |feed: &mut Feed| {
+    let evolve = |feed: &mut Feed, position: u64| {
         let follow = feed
             .intake
-            .follow_catalog(ORDERS, &replaced, Lsn::new(150), at);
-        follow.unwrap();
+            .follow_catalog(ORDERS, &replaced, looked(position), at);
+        assert!(follow.unwrap());
     };
-    evolve(&mut places.feed);
+    evolve(&mut places.feed, 150);
     let (_, end) = places.feed.seal();
     let recopy = end.evolutions[0].recopy.as_deref().unwrap();
     assert!(recopy.contains("were replaced"), "{recopy}");
     // It is told once.
-    evolve(&mut places.feed);
+    evolve(&mut places.feed, 160);
     let (_, end) = places.feed.seal();
     assert!(end.evolutions.is_empty());
 }

@@ -123,7 +123,7 @@ fn a_look_at_the_catalog_uses_them_at_its_position() {
     let at = Lsn::new(101);
     for _ in 0..2 {
         feed.intake
-            .follow_catalog(NOTES, &found, at, feed.start)
+            .follow_catalog(NOTES, &found, looked(at.get()), feed.start)
             .unwrap();
     }
     let (_, end) = feed.seal();

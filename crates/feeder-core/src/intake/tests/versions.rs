@@ -269,3 +269,39 @@ fn a_table_that_is_gone_is_left_though_it_was_to_be_copied_again() {
     ));
     assert!(!feed.intake.leave(ORDERS, feed.start), "it is told once");
 }
+
+/// The catalog was looked at before the column came, and is heard of after it.
+#[test]
+fn a_look_that_is_older_than_the_version_takes_nothing_back() {
+    let known = [("id", INT4, -1), ("body", TEXT, -1)];
+    let wider = [("id", INT4, -1), ("body", TEXT, -1), ("extra", TEXT, -1)];
+    let renamed = [(1, ("id", INT4, -1)), (2, ("text", TEXT, -1))];
+    let mut feed = single(ReplicaIdentity::Default, &known);
+    let old = found(ORDERS, "orders", &renamed, ORDERS);
+    let row = insert(ORDERS, &[text("1"), text("a"), text("x")]);
+    let add = relation(ORDERS, ReplicaIdentity::Default, &wider);
+    feed.transaction(200, 210, [add, row]);
+    let start = feed.start;
+    let mut follow = |found: &Found, before: u64| {
+        let intake = &mut feed.intake;
+        intake
+            .follow_catalog(ORDERS, found, looked(before), start)
+            .unwrap()
+    };
+    assert!(!follow(&old, 150));
+    assert!(!follow(&old, 200));
+    // A commit that waits for a standby is in the stream, and the catalog does not show it yet.
+    let mut waiting = old.clone();
+    waiting.plan.as_mut().unwrap().info.columns_ever = 2;
+    assert!(!follow(&waiting, 300));
+    // A later one that shows the column dropped is another matter.
+    assert!(follow(&old, 300));
+    let (_, end) = feed.seal();
+    let steps: Vec<_> = end.evolutions.iter().map(|step| &step.changes).collect();
+    assert_eq!(steps.len(), 2, "{steps:?}");
+    assert!(
+        steps[1]
+            .iter()
+            .any(|change| change.contains("\"extra\" was dropped"))
+    );
+}
