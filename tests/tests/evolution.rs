@@ -284,7 +284,13 @@ fn tables_come_and_go_while_the_others_are_fed() -> Result<()> {
 
 #[test]
 fn a_renamed_table_keeps_its_history() -> Result<()> {
-    let (rig, mut feeder) = fed()?;
+    let rig = Rig::with(&Options::default(), |config| config.tables(&["*.*"]))?;
+    rig.source(
+        "create table t (id int primary key, a int, b text);
+         insert into t select n, n, 'row ' || n from generate_series(1, 100) n;
+         create table other (id int primary key)",
+    )?;
+    let mut feeder = rig.stream(&["t", "other"])?;
     rig.source("alter table t rename to orders; insert into orders values (101, 1, 'b')")?;
     rig.wait_for(
         &mut feeder,

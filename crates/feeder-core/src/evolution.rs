@@ -269,6 +269,8 @@ fn evolve(
         .unwrap_or_else(|| found.plan.as_ref().is_some_and(other_files));
     let readers = next.shape.source_columns(settings);
 
+    // It came while the catalog knew it under another name already.
+    let mut lost_unnumbered = false;
     // What leaves its name comes first, so that the name is free.
     for (index, column) in before.columns.iter().enumerate() {
         if !next.origins.contains(&Some(index)) {
@@ -278,6 +280,7 @@ fn evolve(
                     column.name
                 ));
             }
+            lost_unnumbered |= column.attnum.is_none();
             let wanted = stated.drop(&column.name);
             changes.known(format!("column {:?} was dropped", column.name), wanted);
             if wanted || policy.on_drop_column == OnDropColumn::Drop {
@@ -300,6 +303,12 @@ fn evolve(
         let wanted = reader.reader.lake_type();
         let Some(known) = origin.and_then(|index| before.columns.get(index)) else {
             changes.added(format!("column {:?} was added", column.name));
+            if lost_unnumbered {
+                recopy.push(format!(
+                    "column {:?} may be one that had another name",
+                    column.name
+                ));
+            }
             begun.push(column.name.clone());
             continue;
         };

@@ -229,6 +229,23 @@ fn a_strict_policy_lets_less_pass() {
     assert!(refused.contains("additive_only"), "{refused}");
 }
 
+/// The catalog is ahead: it knows the column under its later name alone, so that nobody can tell whether it is that.
+#[test]
+fn a_column_without_a_number_that_gives_way_to_another_is_copied() {
+    let first = version(&[ID, A]);
+    let ahead = catalog(&[(1, ID), (2, A), (3, ("later", TEXT, -1))], OID);
+    let added = followed(&first, &[ID, A, B], &ahead, FOLLOW).unwrap();
+    assert_eq!(added.to.shape.columns[2].attnum, None);
+    let renamed = [ID, A, ("later", TEXT, -1)];
+    let evolution = followed(&added.to, &renamed, &ahead, FOLLOW).unwrap();
+    let recopy = evolution.recopy.unwrap();
+    assert!(recopy.contains("had another name"), "{recopy}");
+    // A drop alone is one.
+    let dropped = catalog(&[(1, ID), (2, A)], OID);
+    let evolution = followed(&added.to, &[ID, A], &dropped, FOLLOW).unwrap();
+    assert_eq!(evolution.recopy, None);
+}
+
 #[test]
 fn files_of_a_version_are_of_use_as_long_as_its_names_are_its_columns() {
     let first = version(&[ID, A]);
