@@ -303,6 +303,18 @@ fn evolve(
         let wanted = reader.reader.lake_type();
         let Some(known) = origin.and_then(|index| before.columns.get(index)) else {
             changes.added(format!("column {:?} was added", column.name));
+            // On the wire they look alike: rows may have gone into the one that is dropped. The event trigger tells them apart.
+            let namesake = before.columns.iter().enumerate().any(|(index, gone)| {
+                !next.origins.contains(&Some(index))
+                    && gone.name == column.name
+                    && gone.source_type.agrees(&column.source_type)
+            });
+            if namesake && found.rewritten.is_none() {
+                recopy.push(format!(
+                    "column {:?} took the place of one of its name and type",
+                    column.name
+                ));
+            }
             if lost_unnumbered {
                 recopy.push(format!(
                     "column {:?} may be one that had another name",

@@ -246,6 +246,24 @@ fn a_column_without_a_number_that_gives_way_to_another_is_copied() {
     assert_eq!(evolution.recopy, None);
 }
 
+/// No relation tells that: rows of the new one went into the old one until somebody looked.
+#[test]
+fn a_column_that_takes_the_place_of_one_of_its_name_and_type_is_copied() {
+    let before = version(&[ID, A]);
+    let settings = ColumnSettings::default();
+    let mut found = catalog(&[(1, ID), (3, A)], OID);
+    let follow = |found: &Found| {
+        by_catalog(&before, found, &settings, FOLLOW, SINCE)
+            .unwrap()
+            .unwrap()
+    };
+    let recopy = follow(&found).recopy.unwrap();
+    assert!(recopy.contains("took the place"), "{recopy}");
+    // The event trigger told it before the first row.
+    found.rewritten = Some(false);
+    assert_eq!(follow(&found).recopy, None);
+}
+
 #[test]
 fn files_of_a_version_are_of_use_as_long_as_its_names_are_its_columns() {
     let first = version(&[ID, A]);
