@@ -156,7 +156,7 @@ fn move_tables<'a>(
             moved.removed.push(TableTransition::removed(row.source_oid));
         } else if table.name != row.target_table {
             // Two tables may take each other's names.
-            changes.rename_table(table.id, format!("_df_renamed_{}", table.id));
+            changes.rename_table(table.id, format!("{}_{}", layout::IN_BETWEEN, table.id));
             renamed.push((row, table.id));
         } else {
             continue;

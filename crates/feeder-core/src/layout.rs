@@ -21,6 +21,8 @@ pub(crate) const META_NAMES: [&str; META_COLUMNS] = [
 
 /// The old values that the server sent, a struct after the source columns; only with `before_image`.
 pub(crate) const BEFORE: &str = "_df_before";
+/// A name that no table or column keeps, while names go from one to another.
+pub(crate) const IN_BETWEEN: &str = "_df_renamed";
 
 /// A source column that the lake has.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,8 +24,8 @@ pub(crate) struct Wanted {
     pub(crate) announced: Option<Announcement>,
 }
 
-/// The ends of the source's WAL before and after a look at its catalog, which shows all commits before the first and none
-/// after the second.
+/// The ends of the source's WAL before and after a look at its catalog. It shows no commit after the second, and all before
+/// the first, but those that still wait for a standby.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LookedAt {
     pub(crate) before: Lsn,

@@ -4,12 +4,9 @@ use ducklake_catalog::{ColumnDef, ColumnIds, LakeType};
 
 use super::LakeStep;
 use crate::file::LakeTable;
-use crate::layout::{BEFORE, LakeColumn, SourceColumn};
+use crate::layout::{BEFORE, IN_BETWEEN, LakeColumn, SourceColumn};
 use crate::plan::SourceShape;
 use crate::types::Reader;
-
-/// A name that no column keeps, while two change names.
-const IN_BETWEEN: &str = "_df_renamed";
 
 /// See the module's documentation.
 pub(super) struct LakeColumns {

@@ -1,10 +1,8 @@
 //! Tables that have another name or schema at the source. Where a table's name in the lake was the source's, it follows.
 
 use crate::control::{TableRow, TableTransition};
+use crate::layout::IN_BETWEEN;
 use crate::plan::TablePlan;
-
-/// A name that no table keeps, while names go from table to table.
-const IN_BETWEEN: &str = "_df_renamed";
 
 /// A table with another name.
 struct Renamed<'a> {
