@@ -56,21 +56,6 @@ fn applied(rig: &Rig, id: &str) -> Result<Option<String>> {
     Ok(lsn)
 }
 
-fn columns(rig: &Rig, table: &str) -> Result<Vec<String>> {
-    let described = rig
-        .lake
-        .open()?
-        .query(&format!("describe lake.raw.{table}"))?;
-    let names = described.rows.into_iter().filter_map(|row| {
-        let mut values = row.into_iter().flatten();
-        values.next().zip(values.next())
-    });
-    Ok(names
-        .filter(|(name, _)| !name.starts_with("_df_"))
-        .map(|(name, lake_type)| format!("{name} {lake_type}"))
-        .collect())
-}
-
 fn copies(rig: &Rig) -> Result<i64> {
     let mut db = rig.lake.open()?;
     db.int("select count(*) from lake.raw.t where _df_op = 'reset'")
@@ -111,11 +96,11 @@ fn a_column_that_was_renamed_and_dropped_since_is_what_was_stated() -> Result<()
     ensure!(applied(&rig, "one")?.is_none());
     let mut feeder = rig.setup.spawn()?;
     rig.wait_until_equal(&mut feeder, &["t", "u"])?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "x INTEGER"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "x INTEGER"]);
     let mut db = rig.lake.open()?;
     ensure!(db.int("select count(x) from lake.raw.t where x = id")? == 101);
     // Nobody said so of the other one, and the likelier of the two is not what happened.
-    ensure!(columns(&rig, "u")? == ["id INTEGER", "a INTEGER", "x INTEGER"]);
+    ensure!(rig.lake_columns("u")? == ["id INTEGER", "a INTEGER", "x INTEGER"]);
     ensure!(applied(&rig, "one")?.is_some());
     feeder.terminate()
 }
@@ -152,7 +137,7 @@ fn a_strict_table_lets_pass_what_was_stated_and_nothing_else() -> Result<()> {
         &mut feeder,
         "begin; alter table t rename column x to z; alter table t drop column b; insert into t values (103, 3); commit",
     )?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "z BIGINT"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "z BIGINT"]);
     let lsns: BTreeSet<String> = ["rename", "type", "again", "drop"]
         .iter()
         .map(|id| applied(&rig, id)?.with_context(|| format!("{id} is pending")))
@@ -190,7 +175,7 @@ fn a_resync_follows_what_was_stated_after_a_refusal() -> Result<()> {
     state(&rig, &["drop-column", "public.t", "b", "--id", "drop"])?;
     resync()?;
     rig.wait_until_equal(&mut feeder, &["t", "other"])?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "a INTEGER"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "a INTEGER"]);
     ensure!(applied(&rig, "drop")?.is_some());
 
     // A resync alone does not make a type pass that on_type_change refuses.
@@ -217,7 +202,7 @@ fn a_resync_follows_what_was_stated_after_a_refusal() -> Result<()> {
     )?;
     resync()?;
     rig.wait_until_equal(&mut feeder, &["t", "other"])?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "a_v1 INTEGER", "a DOUBLE"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "a_v1 INTEGER", "a DOUBLE"]);
     ensure!(applied(&rig, "type")?.is_some());
     feeder.terminate()
 }
@@ -233,7 +218,7 @@ fn a_stated_drop_takes_the_column_and_earlier_snapshots_have_it() -> Result<()> 
         &mut feeder,
         "alter table t drop column b; insert into t values (101, 101)",
     )?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "a INTEGER"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "a INTEGER"]);
     // The session was attached all the time.
     ensure!(attached.int("select count(*) from lake.raw.t_current where id = a")? == 101);
     let kept = attached.int(&format!(
@@ -246,7 +231,7 @@ fn a_stated_drop_takes_the_column_and_earlier_snapshots_have_it() -> Result<()> 
         &mut feeder,
         "alter table t drop column a; insert into t values (102)",
     )?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "a INTEGER"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "a INTEGER"]);
     feeder.terminate()
 }
 
@@ -266,7 +251,7 @@ fn values_that_somebody_vouches_for_are_not_copied_again() -> Result<()> {
         &mut feeder,
         "alter table t alter column a type bigint; insert into t values (101, 3000000000, 'b')",
     )?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "a BIGINT", "b VARCHAR"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "a BIGINT", "b VARCHAR"]);
     ensure!(applied(&rig, "one")?.is_some() && copies(&rig)? == 1);
     // A new column is copied whatever was said.
     state(
@@ -345,7 +330,7 @@ fn the_event_trigger_shows_each_of_several_changes() -> Result<()> {
             .then_some(()))
     })?;
     rig.wait_until_equal(&mut feeder, &["t", "other"])?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "b VARCHAR"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "b VARCHAR"]);
     ensure!(copies(&rig)? == 1);
     let lsns = ["one", "two", "three", "four"].map(|id| applied(&rig, id));
     let [one, two, three, four] = lsns;
@@ -405,7 +390,7 @@ fn a_crash_around_the_commit_applies_once() -> Result<()> {
         );
         ensure!(lsns.insert(at_last), "{point} has the LSN of another");
         rig.oracle()?.check_all(&["t", "other"])?;
-        ensure!(columns(&rig, "t")? == ["id INTEGER".to_owned(), format!("{to} INTEGER")]);
+        ensure!(rig.lake_columns("t")? == ["id INTEGER".to_owned(), format!("{to} INTEGER")]);
     }
     let states = rig.pg.scalar(
         CATALOG,
@@ -428,7 +413,7 @@ fn cancelled_on_its_way(stated: &[&str], change: &str, refused: &str) -> Result<
     state(&rig, &["cancel", "one"])?;
     blocker.batch_execute("rollback")?;
     wait_for_error(&rig, &mut feeder, refused)?;
-    ensure!(columns(&rig, "t")? == ["id INTEGER", "a INTEGER", "b VARCHAR"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "a INTEGER", "b VARCHAR"]);
     ensure!(listed(&rig)?.is_empty());
     rig.source("insert into other values (1)")?;
     rig.wait_until_equal(&mut feeder, &["other"])?;

@@ -17,18 +17,6 @@ fn fed() -> Result<(Rig, Feeder)> {
     Ok((rig, feeder))
 }
 
-fn columns(rig: &Rig) -> Result<Vec<String>> {
-    let described = rig.lake.open()?.query("describe lake.raw.t")?;
-    let names = described.rows.into_iter().filter_map(|row| {
-        let mut values = row.into_iter().flatten();
-        values.next().zip(values.next())
-    });
-    Ok(names
-        .filter(|(name, _)| !name.starts_with("_df_"))
-        .map(|(name, lake_type)| format!("{name} {lake_type}"))
-        .collect())
-}
-
 fn copies(rig: &Rig) -> Result<i64> {
     rig.lake
         .open()?
@@ -50,27 +38,27 @@ fn columns_come_go_and_change_names() -> Result<()> {
         &mut feeder,
         "alter table t add column c text; insert into t values (101, 1, 'b', 'c')",
     )?;
-    ensure!(columns(&rig)? == ["id INTEGER", "a INTEGER", "b VARCHAR", "c VARCHAR"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "a INTEGER", "b VARCHAR", "c VARCHAR"]);
     follow(
         &rig,
         &mut feeder,
         "alter table t rename column a to x; update t set x = x + 1 where id < 10",
     )?;
-    ensure!(columns(&rig)? == ["id INTEGER", "x INTEGER", "b VARCHAR", "c VARCHAR"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "x INTEGER", "b VARCHAR", "c VARCHAR"]);
     follow(
         &rig,
         &mut feeder,
         "alter table t drop column c; insert into t values (102, 2, 'two')",
     )?;
     // The history stays readable.
-    ensure!(columns(&rig)? == ["id INTEGER", "x INTEGER", "b VARCHAR", "c VARCHAR"]);
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "x INTEGER", "b VARCHAR", "c VARCHAR"]);
     follow(
         &rig,
         &mut feeder,
         "alter table t add column c int; insert into t values (103, 3, 'three', 3)",
     )?;
     ensure!(
-        columns(&rig)?
+        rig.lake_columns("t")?
             == [
                 "id INTEGER",
                 "x INTEGER",
@@ -79,7 +67,7 @@ fn columns_come_go_and_change_names() -> Result<()> {
                 "c INTEGER"
             ],
         "{:?}",
-        columns(&rig)?
+        rig.lake_columns("t")?
     );
     follow(
         &rig,
@@ -111,7 +99,7 @@ fn values_that_are_not_in_the_wal_are_copied() -> Result<()> {
         &mut feeder,
         "alter table t alter column a type float8; update t set a = 0.5 where id = 5",
     )?;
-    let now = columns(&rig)?;
+    let now = rig.lake_columns("t")?;
     ensure!(
         now == [
             "id INTEGER",
@@ -177,7 +165,7 @@ fn what_was_done_while_nobody_looked_is_followed_in_order() -> Result<()> {
     )?;
     let mut feeder = rig.setup.spawn()?;
     rig.wait_until_equal(&mut feeder, &["t", "other"])?;
-    let now = columns(&rig)?;
+    let now = rig.lake_columns("t")?;
     ensure!(
         now == [
             "id INTEGER",
@@ -207,7 +195,7 @@ fn a_run_until_caught_up_follows_changes_without_rows() -> Result<()> {
             .check_all(&["t", "other"])
             .with_context(|| change)?;
     }
-    let now = columns(&rig)?;
+    let now = rig.lake_columns("t")?;
     ensure!(
         now == ["id INTEGER", "a INTEGER", "b VARCHAR", "d VARCHAR"],
         "{now:?}"
@@ -359,7 +347,7 @@ fn the_event_trigger_tells_what_nothing_else_does() -> Result<()> {
         "begin; alter table t drop column b; alter table t add column b text default 'new'; commit;
          alter table t add column c int; alter table t rename column c to d; alter table t drop column d",
     )?;
-    let now = columns(&rig)?;
+    let now = rig.lake_columns("t")?;
     ensure!(
         now == [
             "id INTEGER",

@@ -82,6 +82,20 @@ impl Rig {
         Oracle::open(&self.pg, SOURCE, &self.lake)
     }
 
+    /// The columns of a lake table with their types, without ours.
+    pub(crate) fn lake_columns(&self, table: &str) -> Result<Vec<String>> {
+        let describe = format!("describe lake.raw.{table}");
+        let described = self.lake.open()?.query(&describe)?;
+        let names = described.rows.into_iter().filter_map(|row| {
+            let mut values = row.into_iter().flatten();
+            values.next().zip(values.next())
+        });
+        Ok(names
+            .filter(|(name, _)| !name.starts_with("_df_"))
+            .map(|(name, lake_type)| format!("{name} {lake_type}"))
+            .collect())
+    }
+
     /// Feeds until everything is in the lake.
     pub(crate) fn catch_up(&self) -> Result<()> {
         self.setup.catch_up(PATIENCE).map(drop)
