@@ -372,6 +372,35 @@ fn the_event_trigger_tells_what_nothing_else_does() -> Result<()> {
     feeder.terminate()
 }
 
+/// The numbers that later columns get are counted ahead of the commits.
+#[test]
+fn a_column_that_no_row_ever_had_does_not_stop_its_table() -> Result<()> {
+    let rig = Rig::with(&Options::default(), |config| {
+        config.line("policy", "on_drop_column = \"drop\"")
+    })?;
+    rig.source(duckfeeder_tests::DDL_TRIGGER)?;
+    rig.source(
+        "create table t (id int primary key, a int); insert into t values (1, 1);
+         create table other (id int primary key)",
+    )?;
+    let mut feeder = rig.stream(&["t", "other"])?;
+    follow(
+        &rig,
+        &mut feeder,
+        "begin; alter table t add column brief int; alter table t drop column brief; commit;
+         insert into other values (1)",
+    )?;
+    follow(
+        &rig,
+        &mut feeder,
+        "alter table t add column b int; insert into t values (2, 2, 2)",
+    )?;
+    ensure!(rig.lake_columns("t")? == ["id INTEGER", "a INTEGER", "b INTEGER"]);
+    let log = feeder.log();
+    ensure!(!log.contains("next column id"), "{log}");
+    feeder.terminate()
+}
+
 /// Its own rule then matches nothing, which is a mistake at a first start alone.
 #[test]
 fn a_table_that_is_configured_by_name_and_goes_does_not_stop_the_others() -> Result<()> {

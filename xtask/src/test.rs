@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test there is, on a machine that needs nothing set up.
 
 use std::{
+    env,
     ffi::OsString,
     path::PathBuf,
     process::{Command, Stdio},
@@ -15,6 +16,9 @@ use duckfeeder_tests::{
 };
 
 use crate::repo::{cargo, say, test_variables};
+
+/// Where the random tests begin; without it each draws its own.
+const SEED: &str = "DUCKFEEDER_TEST_SEED";
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
@@ -63,6 +67,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     variables.push(("REQUIRE_SERVICES".to_owned(), "1".into()));
     if args.long {
         variables.push(("DUCKFEEDER_TEST_LONG".to_owned(), "1".into()));
+    } else if env::var_os(SEED).is_none() {
+        // A change is judged by cases that do not differ from run to run; new ones are for --long.
+        variables.push((SEED.to_owned(), "1".into()));
     }
 
     say("running the tests");

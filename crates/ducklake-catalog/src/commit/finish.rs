@@ -106,11 +106,10 @@ impl TableState<'_> {
                     plan.columns.push((self.id, column.row.clone()));
                 }
                 None if column.is_live => plan.columns.push((self.id, column.row.clone())),
-                // Its id may be in the files, and must not come to mean another column.
-                None if !self.files.is_empty() => {
-                    plan.stillborn.push((self.id, column.row.clone()));
-                }
-                Some(_) | None => continue,
+                // Its id may be in files, or in what the writer expects next: it must not come to mean
+                // another column.
+                None => plan.stillborn.push((self.id, column.row.clone())),
+                Some(_) => continue,
             }
             is_altered = true;
         }
