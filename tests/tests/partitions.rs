@@ -1,9 +1,9 @@
 //! What happens to the partitions of a fed table (correctness, rule 22).
 
 use anyhow::{Context, Result, ensure};
-use duckfeeder_tests::Feeder;
+use duckfeeder_tests::{Feeder, Options};
 
-use crate::rig::{CATALOG, PATIENCE, Rig, wait};
+use crate::rig::{CATALOG, PATIENCE, Rig, SOURCE, wait};
 
 const TABLE: &str = "events";
 
@@ -291,5 +291,73 @@ fn a_truncation_of_the_root_that_was_fed_just_before_a_crash_is_known_after_it()
         Ok((state(&rig)?.0 == "streaming").then_some(()))
     })?;
     rig.wait_until_equal(&mut feeder, &[TABLE])?;
+    feeder.terminate()
+}
+
+fn with_policy(policy: &str) -> Result<Rig> {
+    let rig = Rig::with(&Options::default(), |config| {
+        config.line("policy", &format!("on_drop_partition = \"{policy}\""))
+    })?;
+    rig.source(EVENTS)?;
+    Ok(rig)
+}
+
+#[test]
+fn the_rows_of_partitions_that_go_stay_in_the_lake_on_demand() -> Result<()> {
+    let rig = with_policy("keep")?;
+    let feeder = rig.stream(&[TABLE])?;
+    rig.source("update events set v = 'second' where id = 150; drop table events_1")?;
+    wait_for_look(&rig, "public.events_0")?;
+    rig.source(
+        "create table events_2 partition of events for values from (200) to (300);
+         insert into events select g, 'later' from generate_series(200, 249) g",
+    )?;
+    wait_for_look(&rig, "public.events_0 public.events_2")?;
+    feeder.terminate()?;
+    // Nobody looks meanwhile.
+    rig.source("alter table events detach partition events_2; insert into events_2 values (299)")?;
+    rig.catch_up()?;
+    wait_for_look(&rig, "public.events_0")?;
+    let mut feeder = rig.setup.spawn()?;
+    rig.source("delete from events where id = 0")?;
+    rig.wait_for(
+        &mut feeder,
+        "(select count(*) = 249 and count(*) filter (v = 'second') = 1 from lake.raw.events_current)",
+    )?;
+    let at_the_source = rig.pg.scalar(SOURCE, "select count(*) from events")?;
+    ensure!(at_the_source.as_deref() == Some("99"), "{at_the_source:?}");
+    rig.expect_no_error()?;
+    // What came back may have changed while it was away.
+    rig.source("alter table events attach partition events_2 for values from (200) to (300)")?;
+    expect_resync(&rig, &mut feeder, &["public.events_2", "attached"])?;
+    rig.wait_for(
+        &mut feeder,
+        "exists (from lake.raw.events where v = 'second' and _df_op = 'update')",
+    )?;
+    feeder.terminate()
+}
+
+#[test]
+fn a_table_whose_partitions_go_is_copied_again_on_demand() -> Result<()> {
+    let rig = with_policy("resync")?;
+    let mut feeder = rig.stream(&[TABLE])?;
+    rig.source("drop table events_1")?;
+    rig.wait_until_equal(&mut feeder, &[TABLE])?;
+    wait_for_state(&rig, "streaming")?;
+    feeder.terminate()?;
+    rig.source(
+        "create table events_2 partition of events for values from (200) to (300);
+         insert into events select g, 'later' from generate_series(200, 249) g;
+         alter table events detach partition events_0",
+    )?;
+    let mut feeder = rig.setup.spawn()?;
+    rig.wait_until_equal(&mut feeder, &[TABLE])?;
+    wait_for_state(&rig, "streaming")?;
+    let copies = rig
+        .lake
+        .open()?
+        .int("select count(*) from lake.raw.events where _df_op = 'reset'")?;
+    ensure!(copies == 3, "{copies} copies");
+    rig.expect_no_error()?;
     feeder.terminate()
 }

@@ -2,7 +2,7 @@
 
 use std::{env, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use duckfeeder_tests::{
     Feeder, Lake, Options, Postgres, Store, StoreKind,
     compare::Oracle,
@@ -132,6 +132,17 @@ impl Rig {
             Ok(matches!(answer, Ok(Some(value)) if value == "true").then_some(()))
         });
         waited.with_context(|| format!("the last answer: {last}"))
+    }
+
+    /// No table is in state `error`.
+    pub(crate) fn expect_no_error(&self) -> Result<()> {
+        let failed = self.pg.sql(
+            CATALOG,
+            "select source_schema || '.' || source_table || ': ' || coalesce(error_reason, '') \
+             from duckfeeder.tables where state = 'error'",
+        )?;
+        ensure!(failed.is_empty(), "{failed:?}");
+        Ok(())
     }
 
     /// Waits until the oracle finds nothing to complain about.

@@ -109,17 +109,6 @@ impl Rig {
             None => waited,
         }
     }
-
-    /// No table is in state `error`.
-    fn expect_no_error(&self) -> Result<()> {
-        let failed = self.pg.sql(
-            CATALOG,
-            "select source_schema || '.' || source_table || ': ' || coalesce(error_reason, '') \
-             from duckfeeder.tables where state = 'error'",
-        )?;
-        ensure!(failed.is_empty(), "{failed:?}");
-        Ok(())
-    }
 }
 
 /// The load, after as many more transactions.

@@ -210,6 +210,8 @@ pub struct ChangePolicy {
     pub on_type_change: OnTypeChange,
     /// A table that was dropped.
     pub on_drop_table: OnDropTable,
+    /// A partition that was detached or dropped.
+    pub on_drop_partition: OnDropPartition,
 }
 
 /// A table's own choices, instead of those of the [`Policy`].
@@ -223,6 +225,8 @@ pub struct ChangeOverrides {
     pub on_type_change: Option<OnTypeChange>,
     /// Instead of [`ChangePolicy::on_drop_table`].
     pub on_drop_table: Option<OnDropTable>,
+    /// Instead of [`ChangePolicy::on_drop_partition`].
+    pub on_drop_partition: Option<OnDropPartition>,
 }
 
 impl ChangeOverrides {
@@ -232,6 +236,7 @@ impl ChangeOverrides {
             on_drop_column: self.on_drop_column.unwrap_or(policy.on_drop_column),
             on_type_change: self.on_type_change.unwrap_or(policy.on_type_change),
             on_drop_table: self.on_drop_table.unwrap_or(policy.on_drop_table),
+            on_drop_partition: self.on_drop_partition.unwrap_or(policy.on_drop_partition),
         }
     }
 }
@@ -286,6 +291,18 @@ pub enum OnDropTable {
     Keep,
     /// It is dropped too; earlier snapshots still have it.
     Drop,
+}
+
+/// What happens when a partition is detached or dropped: its rows leave the source without being deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDropPartition {
+    /// It is an error of the table.
+    #[default]
+    Stop,
+    /// The lake keeps the rows as they were, also in the view.
+    Keep,
+    /// The table is copied again.
+    Resync,
 }
 
 /// What happens to a row with a value that its lake column cannot hold, such as `NaN` in a decimal.

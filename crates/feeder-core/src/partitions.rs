@@ -7,7 +7,8 @@
 //! |---|---|
 //! | a partition that was made as one, or that is empty | accepted: its rows come through the root |
 //! | any other new partition | a resync |
-//! | one that is gone, or was detached in between | a resync |
+//! | one that is gone | as `on_drop_partition` says: a resync, by itself or not, or its rows stay in the lake |
+//! | one that was detached in between | a resync |
 //! | a new file, and its last change of the catalog is by a transaction that truncated the root | accepted |
 //! | any other new file | a resync, once the stream has got there: the root may have been truncated |
 
@@ -18,6 +19,7 @@ use cdc_source::{Connection, TableKind};
 use pgoutput::{Lsn, Oid};
 use serde::{Deserialize, Serialize};
 
+use crate::config::OnDropPartition;
 use crate::control::{Control, Fence, TableRow};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::plan::TablePlan;
@@ -67,6 +69,8 @@ enum Verdict {
     Changed(serde_json::Value),
     /// Rows are missing or left over, for this reason.
     Lost(String),
+    /// The same, and the table is to be copied again.
+    Copied(String),
     /// Lost, unless the stream says that the root was truncated.
     Doubted(Doubt),
 }
@@ -99,27 +103,31 @@ struct Answers {
     existing: BTreeSet<Oid>,
 }
 
+/// Partitioned tables, and what happens when they lose a partition.
+pub(crate) type Roots = BTreeMap<Oid, OnDropPartition>;
+
 /// The partitioned ones of these tables.
-pub(crate) fn roots(plans: &[TablePlan]) -> Vec<Oid> {
+pub(crate) fn roots(plans: &[TablePlan]) -> Roots {
     plans
         .iter()
         .filter(|plan| plan.info.id.kind == TableKind::Partitioned)
-        .map(|plan| plan.info.id.oid)
+        .map(|plan| (plan.info.id.oid, plan.selection.changes.on_drop_partition))
         .collect()
 }
 
 /// Reads the partitions of these tables.
 pub(crate) async fn read(
     connection: &mut Connection,
-    roots: &[Oid],
+    roots: impl IntoIterator<Item = &Oid>,
 ) -> Result<PartitionTrees, FeederError> {
+    let roots: Vec<Oid> = roots.into_iter().copied().collect();
     if roots.is_empty() {
         return Ok(PartitionTrees {
             at: Lsn::ZERO,
             trees: BTreeMap::new(),
         });
     }
-    partitions::read(connection, roots)
+    partitions::read(connection, &roots)
         .await
         .map_err(from_source)
 }
@@ -144,6 +152,8 @@ pub(crate) struct PartitionsLook {
     pub(crate) doubts: Vec<Doubt>,
     /// What was kept and what is to be kept.
     changed: Vec<(u32, Option<serde_json::Value>, serde_json::Value)>,
+    /// Tables to be copied again, and what was kept.
+    copied: Vec<(u32, Option<serde_json::Value>)>,
 }
 
 impl PartitionsLook {
@@ -151,31 +161,45 @@ impl PartitionsLook {
     pub(crate) async fn of(
         connection: &mut Connection,
         trees: &PartitionTrees,
+        roots: &Roots,
         rows: &[TableRow],
     ) -> Result<Self, FeederError> {
         let mut look = Self::default();
         for row in rows {
+            let Some(on_drop) = roots.get(&Oid::new(row.source_oid)) else {
+                continue;
+            };
             if row.state != TableState::Streaming {
                 continue;
             }
-            match judge(connection, trees, row).await? {
+            match judge(connection, trees, row, *on_drop).await? {
                 Verdict::Same => {}
                 Verdict::Changed(now) => {
                     look.changed
                         .push((row.source_oid, row.partitions.clone(), now));
                 }
                 Verdict::Lost(reason) => look.lost.push((row.source_oid, reason)),
+                Verdict::Copied(reason) => {
+                    let table = format!("{}.{}", row.source_schema, row.source_table);
+                    tracing::warn!(table, reason, "the table is copied again");
+                    look.copied.push((row.source_oid, row.partitions.clone()));
+                }
                 Verdict::Doubted(doubt) => look.doubts.push(doubt),
             }
         }
         Ok(look)
     }
 
-    /// Keeps what was found in order.
-    pub(crate) async fn keep(&self, control: &Control, fence: &Fence) -> Result<(), FeederError> {
+    /// Keeps what was found in order, and asks for copies.
+    pub(crate) async fn record(&self, control: &Control, fence: &Fence) -> Result<(), FeederError> {
         for (source_oid, before, now) in &self.changed {
             control
                 .replace_partitions(fence, *source_oid, before.as_ref(), now)
+                .await?;
+        }
+        for (source_oid, before) in &self.copied {
+            control
+                .resync_for_partitions(fence, *source_oid, before.as_ref())
                 .await?;
         }
         Ok(())
@@ -187,11 +211,12 @@ async fn judge(
     connection: &mut Connection,
     trees: &PartitionTrees,
     row: &TableRow,
+    on_drop: OnDropPartition,
 ) -> Result<Verdict, FeederError> {
     let root = Oid::new(row.source_oid);
     let now = tree(trees, root);
     let kept = to_keep(trees, root)?;
-    let before = match &row.partitions {
+    let mut before = match &row.partitions {
         // Fed by a release that did not keep them.
         None => return Ok(Verdict::Changed(kept)),
         Some(before) if *before == kept => return Ok(Verdict::Same),
@@ -203,6 +228,20 @@ async fn judge(
             .with_source(error)
         })?,
     };
+    let source = format!("{}.{}", row.source_schema, row.source_table);
+    let is_smaller = gone(&before, now).next().is_some();
+    if is_smaller && on_drop == OnDropPartition::Keep {
+        let left: Vec<&str> = gone(&before, now)
+            .map(|known| known.name.as_str())
+            .collect();
+        tracing::warn!(
+            table = source,
+            "{} detached or dropped: the lake keeps the rows as they were",
+            list(left.into_iter())
+        );
+        let there = oids(now);
+        before.retain(|known| there.contains(&known.oid));
+    }
     let questions = questions(&before, now);
     let mut answers = Answers::default();
     if !questions.filled.is_empty() {
@@ -215,9 +254,12 @@ async fn judge(
             .await
             .map_err(from_source)?;
     }
-    let source = format!("{}.{}", row.source_schema, row.source_table);
     if let Some(reason) = lost(&before, now, &answers, &source) {
-        return Ok(Verdict::Lost(reason));
+        return Ok(if is_smaller && on_drop == OnDropPartition::Resync {
+            Verdict::Copied(reason)
+        } else {
+            Verdict::Lost(reason)
+        });
     }
     match doubt(&before, now, row.truncated_by) {
         None => Ok(Verdict::Changed(kept)),
@@ -260,9 +302,16 @@ fn came_attached<'a>(before: &[Known], now: &'a [Partition]) -> Vec<&'a Partitio
     leaves
 }
 
+fn oids(partitions: &[Partition]) -> BTreeSet<u32> {
+    partitions
+        .iter()
+        .map(|partition| partition.oid.get())
+        .collect()
+}
+
 /// Leaves that are not in the table any more.
 fn gone<'a>(before: &'a [Known], now: &[Partition]) -> impl Iterator<Item = &'a Known> {
-    let there: BTreeSet<u32> = now.iter().map(|partition| partition.oid.get()).collect();
+    let there = oids(now);
     before
         .iter()
         .filter(move |known| known.leaf && !there.contains(&known.oid))

@@ -136,7 +136,7 @@ pub(crate) async fn keep_partitions(
         .iter()
         .filter(|row| row.state == TableState::Pending)
         .map(|row| Oid::new(row.source_oid))
-        .filter(|oid| roots.contains(oid))
+        .filter(|oid| roots.contains_key(oid))
         .map(|oid| {
             let kept = partitions::to_keep(trees, oid)?;
             Ok(TableTransition::partitions(oid.get(), kept))

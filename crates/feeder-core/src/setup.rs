@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cdc_source::Connection;
-use cdc_source::partitions::PartitionTrees;
 use ducklake_catalog::Catalog;
-use pgoutput::{Lsn, Oid};
+use pgoutput::Lsn;
 use storage::Storage;
 use tokio::sync::watch;
 
@@ -23,7 +22,7 @@ use crate::error::{FeederError, FeederErrorKind, from_catalog};
 use crate::failpoint::{self, Failpoint};
 use crate::feeder::RunMode;
 use crate::intake::FedTable;
-use crate::partitions::{self, Doubt, PartitionsLook};
+use crate::partitions::{self, Doubt, PartitionsLook, Roots};
 use crate::plan::TablePlan;
 use crate::publish::{self, Covered, Published};
 use crate::status::{FeederStatus, TableState};
@@ -50,7 +49,7 @@ pub(crate) struct Prepared {
     /// Tables of which only inserts and truncates are published.
     pub(crate) keyless: BTreeSet<u32>,
     /// Tables with partitions.
-    pub(crate) roots: Vec<Oid>,
+    pub(crate) roots: Roots,
     /// Tables that were dropped at the source, which is known to have happened before a position of the stream.
     pub(crate) leaving: BTreeSet<u32>,
     pub(crate) position: Lsn,
@@ -158,8 +157,14 @@ pub(crate) async fn prepare(
     let mut lost = lost_tables(&published_before, &source);
     lost.extend(given_up);
     let roots = partitions::roots(&source.plans);
-    let trees = partitions::read(&mut source.connection, &roots).await?;
-    let looked = look_at_partitions(&mut source, &control, known.is_some(), &trees).await?;
+    let trees = partitions::read(&mut source.connection, roots.keys()).await?;
+    let looked = if known.is_some() && !roots.is_empty() {
+        // Rule 22: what happened to the partitions while nobody looked.
+        let rows = control.tables().await?;
+        PartitionsLook::of(&mut source.connection, &trees, &roots, &rows).await?
+    } else {
+        PartitionsLook::default()
+    };
     for (oid, reason) in &looked.lost {
         lost.entry(*oid).or_insert_with(|| reason.clone());
     }
@@ -221,7 +226,7 @@ pub(crate) async fn prepare(
         .collect();
     tables.extend(leaving);
 
-    looked.keep(&control, &fence).await?;
+    looked.record(&control, &fence).await?;
     let publications = publish::read(&mut source.connection, config).await?;
     // One that took the place of a table of ours is not fed before it is asked for.
     let covered: Vec<Covered> = source
@@ -341,25 +346,6 @@ fn lost_tables(before: &Published, source: &SourceInspection) -> BTreeMap<u32, S
         .into_iter()
         .filter(|(oid, _)| fed.contains(oid))
         .collect()
-}
-
-/// Rule 22: what happened to the partitions while nobody looked.
-async fn look_at_partitions(
-    source: &mut SourceInspection,
-    control: &Control,
-    known: bool,
-    trees: &PartitionTrees,
-) -> Result<PartitionsLook, FeederError> {
-    let roots = partitions::roots(&source.plans);
-    if !known || roots.is_empty() {
-        return Ok(PartitionsLook::default());
-    }
-    let rows = control.tables().await?;
-    let rows: Vec<TableRow> = rows
-        .into_iter()
-        .filter(|row| roots.contains(&Oid::new(row.source_oid)))
-        .collect();
-    PartitionsLook::of(&mut source.connection, trees, &rows).await
 }
 
 async fn alter_publications(

@@ -14,7 +14,7 @@ use crate::config::KeylessPolicy;
 use crate::control::{Control, Fence};
 use crate::error::{FeederError, FeederErrorKind, from_source};
 use crate::evolution::Found;
-use crate::partitions::{self, Doubt, PartitionsLook};
+use crate::partitions::{self, Doubt, PartitionsLook, Roots};
 use crate::publish::{self, Covered, Published};
 use crate::status::SlotStatus;
 use crate::stream::Source;
@@ -63,7 +63,7 @@ pub(crate) struct Watched {
     pub(crate) tables: Vec<Covered>,
     pub(crate) keyless: BTreeSet<u32>,
     /// Tables with partitions.
-    pub(crate) roots: Vec<Oid>,
+    pub(crate) roots: Roots,
     /// Names of the tables that there are to be fed, by OID.
     pub(crate) names: BTreeMap<u32, (String, String)>,
     /// What the fed tables look like.
@@ -269,11 +269,10 @@ impl Look {
             return Ok(PartitionsLook::default());
         }
         // The control rows first: a copy that begins in between has partitions of its own, which are not replaced then.
-        let mut rows = self.control.tables().await?;
-        rows.retain(|row| roots.contains(&Oid::new(row.source_oid)));
-        let trees = partitions::read(connection, roots).await?;
-        let look = PartitionsLook::of(connection, &trees, &rows).await?;
-        look.keep(&self.control, &self.fence).await?;
+        let rows = self.control.tables().await?;
+        let trees = partitions::read(connection, roots.keys()).await?;
+        let look = PartitionsLook::of(connection, &trees, roots, &rows).await?;
+        look.record(&self.control, &self.fence).await?;
         Ok(look)
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use duckfeeder::config::{
     ArrayMapping, BackfillMode, FeederName, KeylessPolicy, NumericMapping, OnDropColumn,
-    OnDropTable, OnSchemaChange, OnTableError, OnTypeChange, OnUnrepresentable,
+    OnDropPartition, OnDropTable, OnSchemaChange, OnTableError, OnTypeChange, OnUnrepresentable,
 };
 use duckfeeder::config::{PublicationName, SlotName, TlsMode};
 use duckfeeder::storage::CreateOnly;
@@ -176,6 +176,8 @@ keys! {
         "As policy.on_type_change, for these tables";
     TABLES_ON_DROP_TABLE: OnDropTable = "tables.on_drop_table", "choice", Derived("policy.on_drop_table"), Open, parse::on_drop_table,
         "As policy.on_drop_table, for these tables";
+    TABLES_ON_DROP_PARTITION: OnDropPartition = "tables.on_drop_partition", "choice", Derived("policy.on_drop_partition"), Open, parse::on_drop_partition,
+        "As policy.on_drop_partition, for these tables";
 
     CATALOG_URL: String = "catalog.url", "URL", Derived("the source's, with its other keys"), Url, parse::text,
         "The Postgres database that holds the lake's metadata";
@@ -235,6 +237,8 @@ keys! {
         "A column's new type that its lake column cannot become. new_column: the old one is kept under another name, a new one begins and the table is copied again; stop: an error of its table";
     POLICY_ON_DROP_TABLE: OnDropTable = "policy.on_drop_table", "choice", Value("keep"), Open, parse::on_drop_table,
         "A table that was dropped at the source. keep: its lake table stays with all its history; drop: it is dropped, and earlier snapshots still have it";
+    POLICY_ON_DROP_PARTITION: OnDropPartition = "policy.on_drop_partition", "choice", Value("stop"), Open, parse::on_drop_partition,
+        "A partition that was detached or dropped at the source. stop: an error of its table; keep: the lake keeps its rows as they were, until the table is copied again for another reason; resync: the table is copied again";
 
     FLUSH_INTERVAL: Duration = "flush.interval", "duration", Value("5s"), Open, parse::duration,
         "A commit at the latest this long after the first row that waits for it";

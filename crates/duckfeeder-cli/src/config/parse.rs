@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use duckfeeder::config::{
     ArrayMapping, BackfillMode, FeederName, KeylessPolicy, MaintenanceConfig, NumericMapping,
-    OnDropColumn, OnDropTable, OnSchemaChange, OnTableError, OnTypeChange, OnUnrepresentable,
+    OnDropColumn, OnDropPartition, OnDropTable, OnSchemaChange, OnTableError, OnTypeChange,
+    OnUnrepresentable,
 };
 use duckfeeder::config::{PublicationName, SlotName, TlsMode};
 use duckfeeder::storage::CreateOnly;
@@ -345,6 +346,18 @@ pub(crate) fn on_drop_table(raw: &Raw) -> Parsed<OnDropTable> {
     choice(
         raw,
         &[("keep", OnDropTable::Keep), ("drop", OnDropTable::Drop)],
+    )
+}
+
+/// [`ChangePolicy::on_drop_partition`](duckfeeder::config::ChangePolicy::on_drop_partition).
+pub(crate) fn on_drop_partition(raw: &Raw) -> Parsed<OnDropPartition> {
+    choice(
+        raw,
+        &[
+            ("stop", OnDropPartition::Stop),
+            ("keep", OnDropPartition::Keep),
+            ("resync", OnDropPartition::Resync),
+        ],
     )
 }
 

@@ -104,6 +104,7 @@ pub(super) fn resolve(layer: &Layer) -> Result<Settings, ConfigError> {
                 on_drop_column: required(values, &keys::POLICY_ON_DROP_COLUMN)?,
                 on_type_change: required(values, &keys::POLICY_ON_TYPE_CHANGE)?,
                 on_drop_table: required(values, &keys::POLICY_ON_DROP_TABLE)?,
+                on_drop_partition: required(values, &keys::POLICY_ON_DROP_PARTITION)?,
             },
         },
         flush: FlushConfig {
@@ -162,6 +163,8 @@ fn table(entry: &TableEntry) -> Result<TableRule, ConfigError> {
             on_drop_column: given(values, &keys::TABLES_ON_DROP_COLUMN)?.map(|found| found.value),
             on_type_change: given(values, &keys::TABLES_ON_TYPE_CHANGE)?.map(|found| found.value),
             on_drop_table: given(values, &keys::TABLES_ON_DROP_TABLE)?.map(|found| found.value),
+            on_drop_partition: given(values, &keys::TABLES_ON_DROP_PARTITION)?
+                .map(|found| found.value),
         },
     })
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use duckfeeder::Store;
 use duckfeeder::config::{
     ArrayMapping, BackfillMode, ChangeOverrides, FlushConfig, KeylessPolicy, Limits,
-    NumericMapping, OnDropColumn, OnDropTable, OnSchemaChange, OnTableError, OnTypeChange,
-    OnUnrepresentable,
+    NumericMapping, OnDropColumn, OnDropPartition, OnDropTable, OnSchemaChange, OnTableError,
+    OnTypeChange, OnUnrepresentable,
 };
 use duckfeeder::config::{PasswordSource, TlsMode};
 use duckfeeder::storage::{GcsOptions, S3Options};
@@ -381,6 +381,13 @@ const WIRES: &[Wire] = &[
         expected: "Drop",
     },
     Wire {
+        path: "policy.on_drop_partition",
+        file: "\"keep\"",
+        variable: "keep",
+        arrived: |s| format!("{:?}", s.feeder.policy.changes.on_drop_partition),
+        expected: "Keep",
+    },
+    Wire {
         path: "flush.interval",
         file: "\"1m 30s\"",
         variable: "90s",
@@ -570,6 +577,7 @@ fn no_key_is_left_out_of_the_tests() {
             "tables.on_drop_column",
             "tables.on_type_change",
             "tables.on_drop_table",
+            "tables.on_drop_partition",
         ]
     );
 }
@@ -595,6 +603,7 @@ on_schema_change = "additive_only"
 on_drop_column = "drop"
 on_type_change = "stop"
 on_drop_table = "drop"
+on_drop_partition = "keep"
 "#
     );
     let settings = settings(&text, &[]).unwrap();
@@ -625,6 +634,7 @@ on_drop_table = "drop"
             on_drop_column: Some(OnDropColumn::Drop),
             on_type_change: Some(OnTypeChange::Stop),
             on_drop_table: Some(OnDropTable::Drop),
+            on_drop_partition: Some(OnDropPartition::Keep),
         }
     );
     assert_eq!(
@@ -882,7 +892,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "[[tables]]\nsource = \"a.b\"\ntarget = \"c\"",
         "unknown key `tables.target` (duckfeeder.toml:3)",
-        "the keys of [tables] are source, enabled, target_schema, target_table, exclude_columns, where, backfill, numeric, arrays, before_image, on_schema_change, on_drop_column, on_type_change, on_drop_table",
+        "the keys of [tables] are source, enabled, target_schema, target_table, exclude_columns, where, backfill, numeric, arrays, before_image, on_schema_change, on_drop_column, on_type_change, on_drop_table, on_drop_partition",
     ),
     (
         "[storage]\nurl = \"file:///lake\"\nregion = \"eu\"",

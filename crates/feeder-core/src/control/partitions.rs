@@ -34,4 +34,31 @@ impl Control {
         tx.commit().await.map_err(failed)?;
         Ok(())
     }
+
+    /// Asks for another copy of a table that streams, unless its partitions are no longer kept as they were compared with.
+    ///
+    /// # Errors
+    /// Kind [`Fenced`](crate::FeederErrorKind::Fenced), or errors of the database.
+    pub async fn resync_for_partitions(
+        &self,
+        fence: &Fence,
+        source_oid: u32,
+        before: Option<&serde_json::Value>,
+    ) -> Result<(), FeederError> {
+        let failed = ControlError::database("requesting a resync");
+        let (mut tx, _) = self.begin(fence).await?;
+        sqlx::query(
+            "update duckfeeder.tables set resync_requested = true, updated_at = clock_timestamp()
+             where feeder = $1 and source_oid = $2 and partitions is not distinct from $3
+               and state = 'streaming'",
+        )
+        .bind(self.feeder().as_str())
+        .bind(i64::from(source_oid))
+        .bind(before)
+        .execute(&mut *tx)
+        .await
+        .map_err(&failed)?;
+        tx.commit().await.map_err(failed)?;
+        Ok(())
+    }
 }

@@ -10,6 +10,7 @@ const FOLLOW: ChangePolicy = ChangePolicy {
     on_drop_column: OnDropColumn::Keep,
     on_type_change: OnTypeChange::NewColumn,
     on_drop_table: crate::config::OnDropTable::Keep,
+    on_drop_partition: crate::config::OnDropPartition::Stop,
 };
 const SINCE: Since = Since { lsn: 500, seq: 3 };
 

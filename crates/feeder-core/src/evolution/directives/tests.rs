@@ -2,7 +2,9 @@ use std::sync::Arc;
 
 use pgoutput::{Oid, Relation, RelationColumn, RelationId, ReplicaIdentity};
 
-use crate::config::{ChangePolicy, OnDropColumn, OnDropTable, OnSchemaChange, OnTypeChange};
+use crate::config::{
+    ChangePolicy, OnDropColumn, OnDropPartition, OnDropTable, OnSchemaChange, OnTypeChange,
+};
 use crate::control::{Directive, SchemaChange, TypeId};
 use crate::evolution::{Evolution, Found, Since, by_catalog, by_relation};
 use crate::layout;
@@ -23,6 +25,7 @@ const FOLLOW: ChangePolicy = ChangePolicy {
     on_drop_column: OnDropColumn::Keep,
     on_type_change: OnTypeChange::NewColumn,
     on_drop_table: OnDropTable::Keep,
+    on_drop_partition: OnDropPartition::Stop,
 };
 const STOP: ChangePolicy = ChangePolicy {
     on_schema_change: OnSchemaChange::Stop,
