@@ -120,6 +120,66 @@ fn values_that_are_not_in_the_wal_are_copied() -> Result<()> {
     feeder.terminate()
 }
 
+/// No row and no other type tells of it.
+#[test]
+fn values_that_change_under_their_type_are_copied() -> Result<()> {
+    let (rig, mut feeder) = fed()?;
+    ensure!(copies(&rig)? == 1);
+    follow(
+        &rig,
+        &mut feeder,
+        "alter table t alter a type int using a * 10",
+    )?;
+    ensure!(copies(&rig)? == 2);
+    // There and back.
+    follow(
+        &rig,
+        &mut feeder,
+        "alter table t alter b type char(3) using right(b, 3); alter table t alter b type text",
+    )?;
+    ensure!(copies(&rig)? == 3);
+    feeder.terminate()?;
+    rig.source("alter table t alter a type real; alter table t alter a type int using a + 1")?;
+    rig.catch_up()?;
+    let mut feeder = rig.setup.spawn()?;
+    rig.wait_until_equal(&mut feeder, &["t", "other"])?;
+    ensure!(copies(&rig)? == 4);
+    feeder.terminate()
+}
+
+#[test]
+fn rows_that_are_rewritten_as_they_were_are_not_copied() -> Result<()> {
+    let (rig, mut feeder) = fed()?;
+    let files = "select shape ->> 'files' from duckfeeder.tables where source_table = 't'";
+    let rewrite = |sql: &str| -> Result<()> {
+        let before = rig.pg.scalar(CATALOG, files)?;
+        rig.source(sql)?;
+        wait("the new file is seen", || {
+            let now = rig.pg.scalar(CATALOG, files)?;
+            Ok((now != before).then_some(()))
+        })
+    };
+    rewrite("vacuum full t")?;
+    follow(
+        &rig,
+        &mut feeder,
+        "alter table t add column c int; insert into t values (101, 1, 'b', 2)",
+    )?;
+    rewrite("begin; truncate t; insert into t values (1, 1, 'b', 1); commit")?;
+    follow(
+        &rig,
+        &mut feeder,
+        "alter table t alter a set not null; alter table t drop column c; insert into t values (2, 2, 'b')",
+    )?;
+    feeder.terminate()?;
+    rig.source("alter table t rename a to x; insert into t values (3, 3, 'b')")?;
+    rig.catch_up()?;
+    let mut feeder = rig.setup.spawn()?;
+    rig.wait_until_equal(&mut feeder, &["t"])?;
+    ensure!(copies(&rig)? == 1, "{} copies", copies(&rig)?);
+    feeder.terminate()
+}
+
 #[test]
 fn both_shapes_of_a_transaction_are_one_snapshot() -> Result<()> {
     let (rig, mut feeder) = fed()?;

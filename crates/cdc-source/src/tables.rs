@@ -129,6 +129,9 @@ pub struct ColumnInfo {
     /// What rows have that were written before the column was added and were not rewritten since
     /// (`pg_attribute.attmissingval`), as its type's output function prints it; `None` for NULL.
     pub missing_value: Option<String>,
+    /// The transaction that altered its row in the catalog last (`pg_attribute.xmin`): a change of its type does, a
+    /// `VACUUM FULL` does not, unless it takes away a missing value. `None` where nobody knows.
+    pub altered_by: Option<u32>,
     /// What `COMMENT ON COLUMN` set.
     pub comment: Option<String>,
     /// Whether and how it is generated.
@@ -282,7 +285,7 @@ pub(crate) const LEAVES: &str = "with recursive tree (root, oid) as ( \
 
 const COLUMNS: &str = "select a.attrelid, a.attnum, a.attname, a.atttypid, a.atttypmod, \
     a.attndims, pg_catalog.format_type(a.atttypid, a.atttypmod) as type_name, a.attnotnull, \
-    a.attgenerated, a.atthasdef, case when a.atthasmissing \
+    a.attgenerated, a.atthasdef, a.xmin as altered_by, case when a.atthasmissing \
     then (a.attmissingval::pg_catalog.text::pg_catalog.text[])[1] end as missing_value, \
     pg_catalog.col_description(a.attrelid, a.attnum) as comment, \
     pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select') as has_select \
@@ -377,6 +380,7 @@ fn column(row: &Row) -> Result<ColumnInfo, SourceError> {
         not_null: row.flag("attnotnull")?,
         has_default: row.flag("atthasdef")?,
         missing_value: row.parse_opt("missing_value")?,
+        altered_by: Some(row.parse("altered_by")?),
         comment: row.parse_opt("comment")?,
         generated: match row.text("attgenerated")? {
             "s" => Generated::Stored,

@@ -147,6 +147,7 @@ impl AnnouncedColumn {
             not_null: self.not_null,
             has_default: self.default,
             missing_value: self.missing.clone(),
+            altered_by: None,
             comment: self.comment.clone(),
             generated: match self.generated.as_str() {
                 "s" => Generated::Stored,

@@ -141,7 +141,7 @@ pub(crate) fn by_relation(
             former: Vec::new(),
         })
         .collect();
-    let next = Next {
+    let mut next = Next {
         shape: SourceShape {
             columns,
             key: key(version, relation, &origins, found),
@@ -151,10 +151,13 @@ pub(crate) fn by_relation(
                 Some(plan) => plan.shape.comment.clone(),
                 None => version.shape.comment.clone(),
             },
-            files: files(&version.shape, found.plan.as_ref()),
+            files: BTreeMap::new(),
+            altered_by: BTreeMap::new(),
         },
         origins: origins.iter().map(|origin| origin.known).collect(),
     };
+    let seen = found.plan.as_ref().map(|plan| &plan.shape);
+    next.shape.take_rows_of(seen.unwrap_or(&version.shape));
     evolve(version, next, found, settings, policy, since)
 }
 
@@ -172,10 +175,15 @@ pub(crate) fn by_catalog(
     let Some(plan) = found.plan.as_ref() else {
         return Ok(None);
     };
-    if version.shape.agrees(&plan.shape) {
-        return Ok(None);
+    let now = plan.shape_as_fed(&version.shape);
+    if version.shape.agrees(&now) {
+        // The event trigger tells of rows for itself.
+        let is_known = found.rewritten.is_none() && version.shape.has_other_values(&now).is_some();
+        if !is_known || version.shape.has_rows_of(&now) {
+            return Ok(None);
+        }
     }
-    let next = by_number(version, &plan.shape);
+    let next = by_number(version, &now);
     evolve(version, next, found, settings, policy, since).map(Some)
 }
 
@@ -239,10 +247,6 @@ fn by_number(version: &TableVersion, shape: &SourceShape) -> Next {
     }
 }
 
-fn files(before: &SourceShape, plan: Option<&TablePlan>) -> BTreeMap<u32, u32> {
-    plan.map_or_else(|| before.files.clone(), |plan| plan.shape.files.clone())
-}
-
 fn evolve(
     version: &Arc<TableVersion>,
     mut next: Next,
@@ -263,10 +267,13 @@ fn evolve(
     let mut changes = Changes::default();
     let mut recopy = Vec::new();
     let mut lake = LakeColumns::of(&version.lake);
-    let other_files = |plan: &TablePlan| before.rewritten(&plan.shape);
+    let seen = found.plan.as_ref().map(|plan| &plan.shape);
     let rewritten = found
         .rewritten
-        .unwrap_or_else(|| found.plan.as_ref().is_some_and(other_files));
+        .unwrap_or_else(|| seen.is_some_and(|seen| before.has_other_files(seen)));
+    let has_other_values = found
+        .rewritten
+        .unwrap_or_else(|| seen.is_some_and(|seen| before.has_other_values(seen) != Some(false)));
     let readers = next.shape.source_columns(settings);
 
     // It came while the catalog knew it under another name already.
@@ -436,13 +443,12 @@ fn evolve(
         let comment = lake_tables::comment(&version.lake.source, &next.shape);
         lake.table_comment(comment);
     }
-    if rewritten && vouched == Some(true) && begun.is_empty() {
-        let seen = found.plan.as_ref().map(|plan| &plan.shape);
+    if has_other_values && vouched == Some(true) && begun.is_empty() {
         if seen.is_some_and(|seen| !seen.agrees(&next.shape)) {
             // The catalog is ahead: what was rewritten since is the next change's to tell.
-            next.shape.files.clone_from(&before.files);
+            next.shape.take_rows_of(before);
         }
-    } else if rewritten {
+    } else if has_other_values {
         recopy.push("its rows were rewritten at the source".to_owned());
     }
     if before.identity != next.shape.identity {
@@ -566,6 +572,14 @@ impl Evolution {
 
     /// What the log says of it.
     pub(crate) fn log(&self, lsn: Lsn) {
+        if self.changes.is_empty() && self.recopy.is_none() {
+            tracing::debug!(
+                table = %self.to.lake.source,
+                lsn = %lsn,
+                "the table's rows are in other files, with the same values"
+            );
+            return;
+        }
         tracing::info!(
             table = %self.to.lake.source,
             lsn = %lsn,

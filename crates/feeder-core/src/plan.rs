@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cdc_source::tables::{Generated, Persistence};
+use cdc_source::tables::{ColumnInfo, Generated, Persistence};
 use cdc_source::{PublishedTable, TableInfo};
 use pgoutput::ReplicaIdentity;
 use serde::{Deserialize, Serialize};
@@ -68,10 +68,15 @@ pub(crate) struct SourceShape {
     /// What `COMMENT ON TABLE` set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) comment: Option<String>,
-    /// The files of the relations that hold the rows (`pg_class.relfilenode` by OID), as of the last copy or change of
-    /// the shape. Another file means that rows may have been rewritten, of which the stream says nothing.
+    /// The files of the relations that hold the rows (`pg_class.relfilenode` by OID), as of the last copy, change of the
+    /// shape, or look that found no other values. Another file means that rows were rewritten, of which the stream says
+    /// nothing.
     #[serde(default)]
     pub(crate) files: BTreeMap<u32, u32>,
+    /// Who altered each column last, by number, as of the same moment. Empty where an event trigger told of the table,
+    /// until the next look.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) altered_by: BTreeMap<i16, u32>,
 }
 
 /// One column of a [`SourceShape`].
@@ -109,6 +114,12 @@ impl ShapeColumn {
             && self.source_type.agrees(&other.source_type)
             && self.comment == other.comment
     }
+}
+
+/// Whether anything that both have is another.
+fn differ<K: Ord>(one: &BTreeMap<K, u32>, other: &BTreeMap<K, u32>) -> bool {
+    one.iter()
+        .any(|(key, value)| other.get(key).is_some_and(|other| other != value))
 }
 
 /// The files of the relations that hold the table's rows.
@@ -154,6 +165,7 @@ impl SourceShape {
     /// For a table that takes the place of this one: the same lake's columns, and nothing else in common.
     pub(crate) fn of_another_table(mut self) -> Self {
         self.files.clear();
+        self.altered_by.clear();
         for column in &mut self.columns {
             column.attnum = None;
         }
@@ -161,10 +173,30 @@ impl SourceShape {
     }
 
     /// Whether a relation that holds rows has another file than before.
-    pub(crate) fn rewritten(&self, now: &Self) -> bool {
-        self.files
-            .iter()
-            .any(|(oid, file)| now.files.get(oid).is_some_and(|other| other != file))
+    pub(crate) fn has_other_files(&self, now: &Self) -> bool {
+        differ(&self.files, &now.files)
+    }
+
+    /// Whether the rows may have got other values in columns that they had before; `None` if there is no telling. A column's
+    /// new type, also if it is the one it had, comes with new files; these alone come with `TRUNCATE`, `VACUUM FULL` and the
+    /// like.
+    pub(crate) fn has_other_values(&self, now: &Self) -> Option<bool> {
+        if !self.has_other_files(now) {
+            return Some(false);
+        }
+        let is_known = !self.altered_by.is_empty() && !now.altered_by.is_empty();
+        is_known.then(|| differ(&self.altered_by, &now.altered_by))
+    }
+
+    /// The rows are those of the other shape, whatever the columns are.
+    pub(crate) fn take_rows_of(&mut self, other: &Self) {
+        self.files.clone_from(&other.files);
+        self.altered_by.clone_from(&other.altered_by);
+    }
+
+    /// Whether [`SourceShape::take_rows_of`] would change anything.
+    pub(crate) fn has_rows_of(&self, other: &Self) -> bool {
+        self.files == other.files && self.altered_by == other.altered_by
     }
 
     fn has_column(&self, name: &str) -> bool {
@@ -193,7 +225,7 @@ impl TablePlan {
         types: &Types,
         stored: StoredColumns,
     ) -> Self {
-        let columns = info
+        let columns: Vec<&ColumnInfo> = info
             .columns
             .iter()
             // What the stream does not carry, a copy must not either.
@@ -203,6 +235,13 @@ impl TablePlan {
                 Generated::Virtual => false,
             })
             .filter(|column| !selection.exclude_columns.contains(&column.name))
+            .collect();
+        let altered_by = columns
+            .iter()
+            .filter_map(|column| Some((column.attnum, column.altered_by?)))
+            .collect();
+        let columns = columns
+            .into_iter()
             .map(|column| {
                 let source_type = SourceType::resolve(
                     types,
@@ -226,6 +265,7 @@ impl TablePlan {
             before_image: selection.before_image,
             comment: info.comment.clone(),
             files: files(&info),
+            altered_by,
         };
         Self {
             selection,

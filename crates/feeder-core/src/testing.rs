@@ -88,6 +88,7 @@ pub(crate) fn table_info(oid: u32, name: &str) -> TableInfo {
         not_null: false,
         has_default: false,
         missing_value: None,
+        altered_by: Some(1),
         comment: None,
         generated: Generated::No,
         select_privilege: true,
@@ -237,6 +238,7 @@ pub(crate) fn fed_table(
         before_image: false,
         comment: None,
         files: BTreeMap::from([(source_oid, source_oid)]),
+        altered_by: BTreeMap::new(),
     };
     let settings = ColumnSettings::default();
     let lake = Arc::new(lake_table(source_oid, name, columns));
@@ -273,6 +275,7 @@ pub(crate) fn found(oid: u32, name: &str, columns: &[(i16, Column)], file: u32) 
             not_null: false,
             has_default: false,
             missing_value: None,
+            altered_by: Some(1),
             comment: None,
             generated: Generated::No,
             select_privilege: true,

@@ -265,6 +265,42 @@ fn a_column_that_takes_the_place_of_one_of_its_name_and_type_is_copied() {
     assert_eq!(follow(&found).recopy, None);
 }
 
+/// Another file comes with another type of a column, and with `TRUNCATE` or `VACUUM FULL`, which no copy is needed for.
+#[test]
+fn rows_in_other_files_are_copied_where_their_values_may_be_others() {
+    let settings = ColumnSettings::default();
+    let look = |file, altered_by| {
+        let mut found = catalog(&[(1, ID), (2, A)], file);
+        let plan = found.plan.as_mut().unwrap();
+        plan.shape.altered_by.insert(2, altered_by);
+        found
+    };
+    let follow = |before: &Arc<TableVersion>, found: &Found| {
+        by_catalog(before, found, &settings, FOLLOW, SINCE).unwrap()
+    };
+    let unknown = version(&[ID, A]);
+    assert!(unknown.shape.altered_by.is_empty());
+    assert!(follow(&unknown, &look(99, 1)).is_none());
+
+    let known = follow(&unknown, &look(OID, 1)).unwrap();
+    assert_eq!(known.recopy, None);
+    assert!(!known.touches_lake());
+    assert!(follow(&known.to, &look(OID, 1)).is_none());
+
+    let elsewhere = follow(&known.to, &look(99, 1)).unwrap();
+    assert_eq!(elsewhere.recopy, None);
+    assert_eq!(elsewhere.to.shape.files[&OID], 99);
+    let altered = follow(&known.to, &look(99, 2)).unwrap();
+    assert!(altered.recopy.unwrap().contains("rewritten"));
+    let constrained = follow(&known.to, &look(OID, 2)).unwrap();
+    assert_eq!(constrained.recopy, None);
+
+    // The event trigger does not say who altered what.
+    let mut announced = catalog(&[(1, ID), (2, A)], 99);
+    announced.rewritten = Some(false);
+    assert!(follow(&known.to, &announced).is_none());
+}
+
 #[test]
 fn files_of_a_version_are_of_use_as_long_as_its_names_are_its_columns() {
     let first = version(&[ID, A]);

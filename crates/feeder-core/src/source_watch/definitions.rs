@@ -90,7 +90,9 @@ impl Definitions {
             .zip(found)
             .filter(|((oid, (_, seen)), found)| {
                 let now = found.plan.as_ref().map(|plan| plan.shape_as_fed(seen));
-                now.is_some_and(|now| again.contains(oid) || !seen.agrees(&now))
+                now.is_some_and(|now| {
+                    again.contains(oid) || !seen.agrees(&now) || !seen.has_rows_of(&now)
+                })
             })
             .map(|((source_oid, _), found)| (*source_oid, found))
             .collect();
