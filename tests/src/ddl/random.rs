@@ -183,9 +183,10 @@ impl Generator {
             names: 0,
             keys: 0,
         };
-        // A feeder refuses a pattern that matches nothing.
-        let mut setup =
-            "create schema other; create table other.anchor (id int primary key);".to_owned();
+        // A first start refuses a pattern that matches nothing, and may come after all others are gone.
+        let mut setup = "create schema other; create table other.anchor (id int primary key); \
+                         create table mooring (id int primary key);"
+            .to_owned();
         for _ in 0..3 {
             setup += &generator.create_table();
             setup += &generator.insert(generator.tables.len() - 1);
