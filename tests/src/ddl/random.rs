@@ -34,6 +34,7 @@ const TYPES: &[Type] = &[
         "(random() * 100000)::int",
         "42",
         &[
+            ("int", "# / 2"),
             ("bigint", "#"),
             ("numeric(20,0)", "#"),
             ("text", "#::text"),
@@ -45,7 +46,11 @@ const TYPES: &[Type] = &[
         "bigint",
         "(random() * 1e12)::bigint",
         "10000000000",
-        &[("text", "#::text"), ("numeric(20,0)", "#")],
+        &[
+            ("bigint", "-#"),
+            ("text", "#::text"),
+            ("numeric(20,0)", "#"),
+        ],
     ),
     (
         "numeric(20,0)",
@@ -67,7 +72,11 @@ const TYPES: &[Type] = &[
         "numeric(12,2)",
         "(random() * 1e6)::numeric(12,2)",
         "-0.01",
-        &[("numeric", "#"), ("text", "#::text")],
+        &[
+            ("numeric(12,2)", "-#"),
+            ("numeric", "#"),
+            ("text", "#::text"),
+        ],
     ),
     (
         "numeric(12,4)",
@@ -92,7 +101,7 @@ const TYPES: &[Type] = &[
         "boolean",
         "random() < 0.5",
         "true",
-        &[("text", "#::text"), ("int", "#::int")],
+        &[("boolean", "not #"), ("text", "#::text"), ("int", "#::int")],
     ),
     (
         "text",
