@@ -284,6 +284,7 @@ fn random_case(seed: u64) -> Result<()> {
     };
     for _ in 0..size(40, 80) {
         let sql = generator.transaction();
+        println!("{sql}");
         rig.source(&sql).with_context(|| sql.clone())?;
         match rng.random_range(0..12) {
             0 => match feeder.take() {

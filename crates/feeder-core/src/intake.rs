@@ -85,6 +85,7 @@ pub(crate) struct Intake {
 }
 
 /// What became of a message.
+#[must_use]
 enum Taken {
     In,
     /// It has to wait until the source was asked about this table.
@@ -229,20 +230,24 @@ impl Intake {
                 Ok(Taken::In)
             }
             Message::Insert(insert) => self.change(insert.relation, now, |slot, head| {
+                slot.ensure_plan()?;
                 slot.row(head, Op::Insert, &insert.new, None, None, now)?;
                 Ok(1)
             }),
             Message::Update(update) => self.change(update.relation, now, |slot, head| {
+                slot.ensure_plan()?;
                 slot.update(head, update.old.as_ref(), &update.new, now)
             }),
             Message::Delete(delete) => self.change(delete.relation, now, |slot, head| {
+                slot.ensure_plan()?;
                 let old = delete.old.tuple();
                 slot.row(head, Op::Delete, old, None, Some(old), now)?;
                 Ok(1)
             }),
             Message::Truncate(truncate) => {
                 for relation in truncate.relations() {
-                    self.change(relation, now, |slot, head| {
+                    // It has no values: whatever shape the table has by now, it is told in the one that is known.
+                    let taken = self.change(relation, now, |slot, head| {
                         let head = RowHead {
                             op: Op::Truncate,
                             ..head
@@ -250,6 +255,9 @@ impl Intake {
                         RowEncoder::append_marker(&mut slot.batch, head)?;
                         Ok(1)
                     })?;
+                    if let Taken::Unknown(..) = taken {
+                        return Ok(taken);
+                    }
                 }
                 Ok(Taken::In)
             }
@@ -305,8 +313,7 @@ impl Intake {
         if slot.batch.rows() == slot.committed_rows {
             self.touched.push(relation);
         }
-        let appended = slot.ensure_plan().and_then(|()| append(slot, head));
-        match appended {
+        match append(slot, head) {
             Ok(rows) => {
                 transaction.seq += rows;
                 if slot.lacks_columns() {

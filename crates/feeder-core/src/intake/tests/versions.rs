@@ -114,6 +114,34 @@ fn a_table_that_has_to_be_copied_again_waits_for_it_in_the_same_epoch() {
     assert!(end.evolutions[0].recopy.is_some());
 }
 
+/// No row tells the new shape to the table before it.
+#[test]
+fn a_truncation_that_comes_with_a_new_shape_is_not_lost() {
+    let known = [("id", INT4, -1), ("body", TEXT, -1)];
+    let fewer = [("id", INT4, -1)];
+    let mut feed = single(ReplicaIdentity::Default, &known);
+    feed.transaction(200, 210, [insert(ORDERS, &[text("1"), text("a")])]);
+    feed.transaction(
+        210,
+        220,
+        [
+            relation(ORDERS, ReplicaIdentity::Default, &fewer),
+            truncate(&[ORDERS]),
+        ],
+    );
+    feed.transaction(220, 230, [insert(ORDERS, &[text("2")])]);
+    let (tables, end) = feed.seal();
+    assert_eq!(
+        tables["raw.orders"],
+        [
+            row("insert", 200, 0, &[Some("1"), Some("a")]),
+            row("truncate", 210, 0, &[None, None]),
+            row("insert", 220, 0, &[Some("2")]),
+        ]
+    );
+    assert_eq!(end.evolutions.len(), 1);
+}
+
 #[test]
 fn another_primary_key_needs_another_copy() {
     // The tests' relations have their first column as the key.
