@@ -26,6 +26,7 @@ mod lifecycle;
 mod load;
 mod maintain;
 mod neighbours;
+mod newcomers;
 mod observability;
 mod partitions;
 mod privileges;

@@ -57,6 +57,9 @@ pub struct Finding {
     /// The table that it forbids to take in; one that is registered is given up, and the others go on.
     #[serde(skip)]
     new_table: Option<Oid>,
+    /// The table, which nobody named, that it forbids to take in; a feeder that has others leaves a new one out.
+    #[serde(skip)]
+    newcomer: Option<Oid>,
     /// It forbids a first start; a feeder that has tables goes on.
     #[serde(skip)]
     at_first: bool,
@@ -79,6 +82,7 @@ impl Finding {
             kind,
             passing: false,
             new_table: None,
+            newcomer: None,
             at_first: false,
         }
     }
@@ -114,6 +118,11 @@ impl Finding {
 
     pub(crate) fn of_new_table(mut self, table: Oid) -> Self {
         self.new_table = Some(table);
+        self
+    }
+
+    pub(crate) fn of_newcomer(mut self, table: Oid) -> Self {
+        self.newcomer = Some(table);
         self
     }
 
@@ -215,15 +224,30 @@ pub(crate) async fn registered(
         .await
 }
 
-/// Turns what forbids to take a table in into a warning where the table is registered: it cannot be fed any further, which
-/// is no reason to stop the others. So do rules that match no table, once there are registered ones. Returns the tables
-/// that are given up, with the reason.
-pub(crate) fn give_up(
-    findings: &mut [Finding],
-    registered: &BTreeSet<u32>,
-) -> BTreeMap<u32, String> {
-    let mut given_up = BTreeMap::new();
+/// Tables that cannot be fed, which is no reason to stop the others.
+#[derive(Debug, Default)]
+pub(crate) struct GivenUp {
+    /// Registered ones, with the reason.
+    pub(crate) lost: BTreeMap<u32, String>,
+    /// New ones.
+    pub(crate) left_out: BTreeSet<u32>,
+}
+
+/// Turns what forbids to take a table in into a warning where the table is registered and cannot be fed any further, or
+/// is new to a feeder that has others. So do rules that match no table, once there are registered ones.
+pub(crate) fn give_up(findings: &mut [Finding], registered: &BTreeSet<u32>) -> GivenUp {
+    let mut given_up = GivenUp::default();
     for finding in findings {
+        if let Some(oid) = finding.newcomer
+            && finding.severity == Severity::Failed
+            && !registered.is_empty()
+            && !registered.contains(&oid.get())
+        {
+            finding.severity = Severity::Warning;
+            finding.message = format!("a new table is not fed: {}", finding.message);
+            given_up.left_out.insert(oid.get());
+            continue;
+        }
         if finding.at_first && !registered.is_empty() {
             finding.severity = Severity::Warning;
         }
@@ -232,7 +256,9 @@ pub(crate) fn give_up(
         {
             finding.severity = Severity::Warning;
             let remedy = finding.remedy.as_deref().unwrap_or_default();
-            given_up.insert(oid.get(), format!("{}; {remedy}", finding.message));
+            given_up
+                .lost
+                .insert(oid.get(), format!("{}; {remedy}", finding.message));
         }
     }
     given_up

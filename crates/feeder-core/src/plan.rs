@@ -325,14 +325,6 @@ impl TablePlan {
         format!("{}.{}", self.selection.schema, self.selection.name)
     }
 
-    /// `schema.table` in the lake.
-    pub(crate) fn target(&self) -> String {
-        format!(
-            "{}.{}",
-            self.selection.target_schema, self.selection.target_table
-        )
-    }
-
     /// The columns that a copy made now would have, and the recorded shape has not, because they are generated.
     pub(crate) fn unfed(&self, recorded: &SourceShape) -> Vec<String> {
         self.stored_columns()

@@ -21,11 +21,16 @@ use crate::types::ColumnSettings;
 use crate::version::TableVersion;
 
 mod renames;
+mod taken;
+
+use taken::{Foreign, Taken};
 
 /// What a start found out before it looks at the control rows.
 pub(crate) struct Start<'a> {
     pub(crate) config: &'a FeederConfig,
     pub(crate) source: &'a SourceInspection,
+    /// As it is before this start changes it.
+    pub(crate) lake: &'a ducklake_catalog::Lake,
     pub(crate) feeder: &'a FeederRow,
     /// Tables whose changes may be missing, with the reason.
     pub(crate) lost: &'a BTreeMap<u32, String>,
@@ -44,6 +49,7 @@ pub(crate) async fn reconcile_tables(
     let Start {
         config,
         source,
+        lake,
         feeder,
         lost,
         added,
@@ -54,12 +60,14 @@ pub(crate) async fn reconcile_tables(
         failpoint::reach(Failpoint::ResyncsTaken);
     }
     let mut rows = control.tables().await?;
-    let renames = renames::transitions(&source.plans, &rows);
+    let foreign = Foreign::of(lake, &rows);
+    let renames = renames::transitions(&source.plans, &rows, &foreign);
     if !renames.is_empty() {
         // A new table may have the name that one of them had.
         control.update_tables(fence, &renames).await?;
         rows = control.tables().await?;
     }
+    let mut taken = Taken::by(&rows, &foreign);
     let mut transitions = Vec::new();
     let mut new = Vec::new();
     let mut replaced = BTreeSet::new();
@@ -67,13 +75,25 @@ pub(crate) async fn reconcile_tables(
         let oid = plan.info.id.oid.get();
         let shape = shape_value(&plan.shape)?;
         let Some(row) = rows.iter().find(|row| row.source_oid == oid) else {
-            if let Some(old) = rows.iter().find(|row| has_target(row, plan)) {
+            if let Some(old) = rows.iter().find(|row| was_made_again(row, plan)) {
                 if !fresh && leaves(config, source, old) {
                     // What came of the old table is read to its end first.
                     continue;
                 }
                 replaced.insert(old.source_oid);
                 transitions.extend(take_place(plan, old, feeder, fresh)?);
+                continue;
+            }
+            if let Err(error) = taken.claim(plan) {
+                // Who names a table means it.
+                if rows.is_empty() || !plan.selection.by_glob {
+                    return Err(error);
+                }
+                tracing::warn!(
+                    table = %plan.source(),
+                    remedy = error.remedy(),
+                    "a new table is not fed: {error}"
+                );
                 continue;
             }
             new.push(NewTable {
@@ -165,9 +185,12 @@ pub(crate) fn shape_value(shape: &SourceShape) -> Result<serde_json::Value, Feed
     })
 }
 
-fn has_target(row: &TableRow, plan: &TablePlan) -> bool {
-    row.target_schema == plan.selection.target_schema
-        && row.target_table == plan.selection.target_table
+/// Whether the row is of a table of the same name, which is fed into the same lake table.
+fn was_made_again(row: &TableRow, plan: &TablePlan) -> bool {
+    let selection = &plan.selection;
+    (&row.source_schema, &row.source_table) == (&selection.schema, &selection.name)
+        && (&row.target_schema, &row.target_table)
+            == (&selection.target_schema, &selection.target_table)
 }
 
 /// A table that was dropped and made again has another OID but wants the same lake table. It gets it where a copy
@@ -179,19 +202,6 @@ fn take_place(
     fresh: bool,
 ) -> Result<Vec<TableTransition>, FeederError> {
     let oid = plan.info.id.oid.get();
-    if (&old.source_schema, &old.source_table) != (&plan.selection.schema, &plan.selection.name) {
-        return Err(FeederError::permanent(
-            FeederErrorKind::Config,
-            format!(
-                "{} is to be fed into {}, which holds the history of {}.{}",
-                plan.source(),
-                plan.target(),
-                old.source_schema,
-                old.source_table
-            ),
-        )
-        .with_remedy("feed it into another target_table"));
-    }
     Ok(match old.state {
         TableState::Streaming | TableState::Error if !fresh => {
             let reason = format!(

@@ -22,6 +22,8 @@ pub(crate) struct Selection {
     pub(crate) schema: String,
     /// Name at the source.
     pub(crate) name: String,
+    /// Whether nobody named it: its rule has a glob.
+    pub(crate) by_glob: bool,
     pub(crate) target_schema: String,
     pub(crate) target_table: String,
     pub(crate) exclude_columns: Vec<String>,
@@ -57,15 +59,16 @@ pub(crate) fn one(config: &FeederConfig, schema: &str, name: &str) -> Option<Sel
 #[derive(Debug)]
 pub(crate) struct Selected {
     pub(crate) tables: Vec<Selection>,
-    /// What the rules name and the source has not: a mistake at a first start; later the tables may have been dropped.
-    pub(crate) lacking: Vec<FeederError>,
+    /// What the rules name and the source has not, and names in the lake that globs give to two tables: mistakes at a first
+    /// start; later it is what became of the source.
+    pub(crate) mistakes: Vec<FeederError>,
 }
 
 /// Applies the rules: an exact name beats a glob, a later rule beats an earlier one.
 ///
 /// # Errors
-/// A malformed rule, a rule that names the lake's own tables, or two tables that would share a name in the lake (DuckDB
-/// ignores case).
+/// A malformed rule, a rule that names the lake's own tables, or two tables, each of them named by a rule, that would share
+/// a name in the lake (DuckDB ignores case).
 pub(crate) fn select(
     config: &FeederConfig,
     tables: &[(String, String)],
@@ -80,7 +83,7 @@ pub(crate) fn select(
             .with_remedy("name at least one, for instance --tables 'public.*'"));
     }
     let own = |schema: &str, name: &str| is_of_the_lake(config, schema, name);
-    let mut lacking = Vec::new();
+    let mut mistakes = Vec::new();
     for pattern in &rules {
         if let Some((schema, name)) = pattern.exact()
             && own(schema, name)
@@ -105,7 +108,7 @@ pub(crate) fn select(
                     "correct the pattern; it has the form schema.table with * and ?",
                 )
             };
-            lacking.push(error(format!("{what} {}", pattern.rule.source)).with_remedy(remedy));
+            mistakes.push(error(format!("{what} {}", pattern.rule.source)).with_remedy(remedy));
         }
     }
     let mut selections = Vec::new();
@@ -118,30 +121,36 @@ pub(crate) fn select(
         }
     }
     if selections.is_empty() {
-        lacking.push(error("the table rules leave no table to feed"));
+        mistakes.push(error("the table rules leave no table to feed"));
     }
-    check_targets(&selections)?;
+    for (between, clash) in clashes(&selections) {
+        if between.iter().all(|selection| !selection.by_glob) {
+            return Err(clash);
+        }
+        mistakes.push(clash);
+    }
     Ok(Selected {
         tables: selections,
-        lacking,
+        mistakes,
     })
 }
 
 /// The rule that takes a table in.
-fn winner<'a>(rules: &[Pattern<'a>], schema: &str, name: &str) -> Option<&'a TableRule> {
+fn winner<'a, 'r>(rules: &'r [Pattern<'a>], schema: &str, name: &str) -> Option<&'r Pattern<'a>> {
     let candidates = || rules.iter().filter(|rule| rule.matches(schema, name));
     candidates()
         .rfind(|pattern| pattern.exact().is_some())
         .or_else(|| candidates().next_back())
-        .map(|pattern| pattern.rule)
-        .filter(|rule| rule.enabled)
+        .filter(|pattern| pattern.rule.enabled)
 }
 
-fn selection(config: &FeederConfig, rule: &TableRule, schema: &str, name: &str) -> Selection {
+fn selection(config: &FeederConfig, pattern: &Pattern<'_>, schema: &str, name: &str) -> Selection {
+    let rule = pattern.rule;
     let or = |value: &Option<String>, default: &str| value.clone().unwrap_or(default.to_owned());
     Selection {
         schema: schema.to_owned(),
         name: name.to_owned(),
+        by_glob: pattern.exact().is_none(),
         target_schema: or(&rule.target_schema, DEFAULT_TARGET_SCHEMA),
         target_table: or(&rule.target_table, name),
         exclude_columns: rule.exclude_columns.clone(),
@@ -154,33 +163,41 @@ fn selection(config: &FeederConfig, rule: &TableRule, schema: &str, name: &str) 
     }
 }
 
-/// Two names that differ by case only hide one another in DuckDB; views take part.
-fn check_targets(selections: &[Selection]) -> Result<(), FeederError> {
+/// Tables that would get the same name in the lake: names that differ by case only hide one another in DuckDB, and views
+/// take part.
+fn clashes(selections: &[Selection]) -> Vec<(Vec<&Selection>, FeederError)> {
+    let mut clashes = Vec::new();
     let mut taken: BTreeMap<(String, String), &Selection> = BTreeMap::new();
     for selection in selections {
-        let names = [
-            selection.target_table.clone(),
-            current_view::view_name(&selection.target_table),
-        ];
-        for name in names {
+        for name in names_in_lake(&selection.target_table) {
             if name.eq_ignore_ascii_case(dead_letters::TABLE) {
-                return Err(error(format!(
+                let clash = error(format!(
                     "{}.{} would use the lake name {}.{name}, which is that of the dead letters",
                     selection.schema, selection.name, selection.target_schema
                 ))
-                .with_remedy("give it another target_table"));
+                .with_remedy("give it another target_table");
+                clashes.push((vec![selection], clash));
             }
             let key = (selection.target_schema.to_lowercase(), name.to_lowercase());
             if let Some(other) = taken.insert(key, selection) {
-                return Err(error(format!(
+                let clash = error(format!(
                     "{}.{} and {}.{} would both use the lake name {}.{name} (case is ignored, and each table has a view `<table>_current`)",
                     other.schema, other.name, selection.schema, selection.name, selection.target_schema
                 ))
-                .with_remedy("give one of them another target_schema or target_table"));
+                .with_remedy("give one of them another target_schema or target_table");
+                clashes.push((vec![other, selection], clash));
             }
         }
     }
-    Ok(())
+    clashes
+}
+
+/// The names that a table takes in its schema of the lake: its own, and that of its view.
+pub(crate) fn names_in_lake(target_table: &str) -> [String; 2] {
+    [
+        target_table.to_owned(),
+        current_view::view_name(target_table),
+    ]
 }
 
 /// Column names that DuckDB could not tell apart, from each other or from ours.

@@ -80,12 +80,15 @@ impl Checked {
         check::require(findings)?;
         let registered = check::registered(&catalog, config).await?;
         let given_up = check::give_up(&mut source.findings, &registered);
+        source
+            .plans
+            .retain(|plan| !given_up.left_out.contains(&plan.info.id.oid.get()));
         check::require(std::mem::take(&mut source.findings))?;
         check::probe(storage.as_ref()).await?;
         Ok(Self {
             source,
             catalog,
-            given_up,
+            given_up: given_up.lost,
         })
     }
 }
@@ -145,8 +148,8 @@ pub(crate) async fn prepare(
         .await
         .map_err(from_catalog)?;
     failpoint::reach(Failpoint::LakeMade);
+    let lake = catalog.load().await.map_err(from_catalog)?;
     if let Some(row) = &known {
-        let lake = catalog.load().await.map_err(from_catalog)?;
         lineage::check_order(row, &source.identity, &control.tables().await?, &lake)?;
     }
 
@@ -182,9 +185,11 @@ pub(crate) async fn prepare(
 
     let checkpoint = row.checkpoint;
 
+    looked.record(&control, &fence).await?;
     let start = registration::Start {
         config,
         source: &source,
+        lake: &lake,
         feeder: &row,
         lost: &lost,
         added: &added,
@@ -226,7 +231,6 @@ pub(crate) async fn prepare(
         .collect();
     tables.extend(leaving);
 
-    looked.record(&control, &fence).await?;
     let publications = publish::read(&mut source.connection, config).await?;
     // One that took the place of a table of ours is not fed before it is asked for.
     let covered: Vec<Covered> = source

@@ -128,6 +128,7 @@ pub(crate) fn table_info(oid: u32, name: &str) -> TableInfo {
 /// What a rule without settings makes of `public.<name>`.
 pub(crate) fn selection(name: &str) -> Selection {
     Selection {
+        by_glob: true,
         schema: "public".to_owned(),
         name: name.to_owned(),
         target_schema: "raw".to_owned(),

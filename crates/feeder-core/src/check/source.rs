@@ -87,10 +87,10 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
         .collect();
     let select::Selected {
         tables: selections,
-        lacking,
+        mistakes,
     } = select::select(config, &names)?;
     findings.extend(
-        lacking
+        mistakes
             .iter()
             .map(|error| Finding::from_error("tables", error).at_first()),
     );
@@ -128,8 +128,17 @@ pub(super) async fn look(config: &FeederConfig) -> Result<Look, FeederError> {
         }
     }
     for plan in &plans {
-        findings.extend(plan.findings(config));
-        findings.extend(plan.publishing_findings(facts.version.major()));
+        let of_the_table = plan
+            .findings(config)
+            .into_iter()
+            .chain(plan.publishing_findings(facts.version.major()));
+        findings.extend(of_the_table.map(|finding| {
+            if plan.selection.by_glob {
+                finding.of_newcomer(plan.info.id.oid)
+            } else {
+                finding
+            }
+        }));
     }
     findings.extend(numeric_finding(&plans));
     let published = publish::findings(config, &mut connection, &plans, &publications).await?;

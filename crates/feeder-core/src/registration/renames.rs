@@ -1,5 +1,6 @@
 //! Tables that have another name or schema at the source. Where a table's name in the lake was the source's, it follows.
 
+use super::taken::Foreign;
 use crate::control::{TableRow, TableTransition};
 use crate::layout::IN_BETWEEN;
 use crate::plan::TablePlan;
@@ -24,8 +25,12 @@ impl Renamed<'_> {
 
 /// What the control tables get to know of it. Tables may have taken each other's names, and no two of them have one in the
 /// lake at any time.
-pub(super) fn transitions(plans: &[TablePlan], rows: &[TableRow]) -> Vec<TableTransition> {
-    let renamed = renamed(plans, rows);
+pub(super) fn transitions(
+    plans: &[TablePlan],
+    rows: &[TableRow],
+    foreign: &Foreign,
+) -> Vec<TableTransition> {
+    let renamed = renamed(plans, rows, foreign);
     let away = renamed.iter().filter(|table| table.follows).map(|table| {
         let row = table.row;
         let source = (row.source_schema.as_str(), row.source_table.as_str());
@@ -46,7 +51,11 @@ pub(super) fn transitions(plans: &[TablePlan], rows: &[TableRow]) -> Vec<TableTr
     away.chain(there).collect()
 }
 
-fn renamed<'a>(plans: &'a [TablePlan], rows: &'a [TableRow]) -> Vec<Renamed<'a>> {
+fn renamed<'a>(
+    plans: &'a [TablePlan],
+    rows: &'a [TableRow],
+    foreign: &Foreign,
+) -> Vec<Renamed<'a>> {
     let mut renamed: Vec<Renamed<'a>> = plans
         .iter()
         .filter_map(|plan| {
@@ -58,7 +67,10 @@ fn renamed<'a>(plans: &'a [TablePlan], rows: &'a [TableRow]) -> Vec<Renamed<'a>>
                 row,
                 plan,
                 follows: selection.target_table == selection.name
-                    && row.target_table == row.source_table,
+                    && row.target_table == row.source_table
+                    && foreign
+                        .met_by(&row.target_schema, &selection.target_table)
+                        .is_none(),
             })
         })
         .collect();
@@ -129,7 +141,7 @@ mod tests {
             .iter()
             .map(|row| (row.source_oid, row.target_table.clone()))
             .collect();
-        for transition in transitions(plans, rows) {
+        for transition in transitions(plans, rows, &Foreign::default()) {
             let TableChange::Renamed { target_table, .. } = transition.change else {
                 panic!("{transition:?}")
             };
@@ -164,7 +176,7 @@ mod tests {
     fn a_table_with_a_name_of_its_own_in_the_lake_keeps_it() {
         let rows = [row(1, "a", "other"), row(2, "b", "b")];
         let plans = [plan(1, "z"), plan(2, "b")];
-        assert_eq!(transitions(&plans, &rows).len(), 1);
+        assert_eq!(transitions(&plans, &rows, &Foreign::default()).len(), 1);
         let names = names(&plans, &rows);
         assert_eq!(names.into_values().collect::<Vec<_>>(), ["other", "b"]);
     }

@@ -17,10 +17,10 @@ fn selections(rules: &[TableRule], tables: &[(&str, &str)]) -> Result<Vec<Select
         .map(|(schema, name)| ((*schema).to_owned(), (*name).to_owned()))
         .collect();
     let mut selected = select(&config, &tables)?;
-    if selected.lacking.is_empty() {
+    if selected.mistakes.is_empty() {
         return Ok(selected.tables);
     }
-    Err(selected.lacking.remove(0))
+    Err(selected.mistakes.remove(0))
 }
 
 fn rules(sources: &[&str]) -> Vec<TableRule> {
