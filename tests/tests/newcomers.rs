@@ -115,6 +115,35 @@ fn a_new_table_that_cannot_be_fed_does_not_stop_a_start() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_table_whose_place_somebody_took_is_in_error_alone() -> Result<()> {
+    let (rig, mut feeder) = fed()?;
+    let mut db = rig.lake.open()?;
+    db.execute("drop table lake.raw.t; create table lake.raw.t as select 'theirs' as v")?;
+    rig.source("insert into t values (2)")?;
+    let reason = |words: &'static str| {
+        wait(&format!("the reason is {words}"), || {
+            let sql = "select max(error_reason) from duckfeeder.tables where source_table = 't' and state = 'error'";
+            let reason = rig.pg.scalar(CATALOG, sql)?;
+            Ok(reason.filter(|reason| reason.contains(words)))
+        })
+    };
+    reason("not in the lake any more")?;
+    rig.setup.run(&["resync", "public.t"])?.expect_code(0)?;
+    reason("raw.t already")?;
+    rig.source("insert into other.u values (1)")?;
+    rig.wait_for(&mut feeder, "exists (from lake.raw.u where id = 1)")?;
+    feeder.terminate()?;
+    rig.catch_up()?;
+    reason("raw.t already")?;
+
+    let mut feeder = rig.setup.spawn()?;
+    db.execute("drop table lake.raw.t")?;
+    rig.setup.run(&["resync", "public.t"])?.expect_code(0)?;
+    rig.wait_until_equal(&mut feeder, &["t"])?;
+    feeder.terminate()
+}
+
 /// Who names a table means it.
 #[test]
 fn a_new_table_that_the_configuration_names_is_an_error() -> Result<()> {

@@ -267,7 +267,8 @@ fn evolve(
     let mut changes = Changes::default();
     let mut recopy = Vec::new();
     let mut lake = LakeColumns::of(&version.lake);
-    let seen = found.plan.as_ref().map(|plan| &plan.shape);
+    let seen = found.plan.as_ref().map(|plan| plan.shape_as_fed(before));
+    let seen = seen.as_ref();
     let rewritten = found
         .rewritten
         .unwrap_or_else(|| seen.is_some_and(|seen| before.has_other_files(seen)));
@@ -443,13 +444,11 @@ fn evolve(
         let comment = lake_tables::comment(&version.lake.source, &next.shape);
         lake.table_comment(comment);
     }
-    if has_other_values && vouched == Some(true) && begun.is_empty() {
-        if seen.is_some_and(|seen| !seen.agrees(&next.shape)) {
-            // The catalog is ahead: what was rewritten since is the next change's to tell.
-            next.shape.take_rows_of(before);
-        }
-    } else if has_other_values {
+    if has_other_values && !(vouched == Some(true) && begun.is_empty()) {
         recopy.push("its rows were rewritten at the source".to_owned());
+    } else if seen.is_some_and(|seen| !seen.agrees(&next.shape)) {
+        // The catalog is ahead: what was rewritten since is the next change's to tell.
+        next.shape.take_rows_of(before);
     }
     if before.identity != next.shape.identity {
         let change = format!(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cdc_source::partitions::PartitionTrees;
+use ducklake_catalog::TableId;
 use pgoutput::{Lsn, Oid};
 
 use crate::check::SourceInspection;
@@ -108,6 +109,17 @@ pub(crate) async fn reconcile_tables(
             });
             continue;
         };
+        if let Some(reason) = displaced(row, lake, &foreign) {
+            if row
+                .error
+                .as_ref()
+                .is_none_or(|error| error.reason != reason)
+            {
+                tracing::error!(table = %plan.source(), reason, "the table goes to state error");
+                transitions.push(TableTransition::error(oid, feeder.checkpoint, 0, reason));
+            }
+            continue;
+        }
         let put_in = added.contains(&(plan.selection.schema.clone(), plan.selection.name.clone()));
         match row.state {
             _ if fresh => transitions.push(TableTransition::pending(oid)),
@@ -185,6 +197,19 @@ pub(crate) fn shape_value(shape: &SourceShape) -> Result<serde_json::Value, Feed
     })
 }
 
+/// Why a table cannot be made in the lake: it is not there (any more), and what is there is somebody else's (rule 17).
+fn displaced(row: &TableRow, lake: &ducklake_catalog::Lake, foreign: &Foreign) -> Option<String> {
+    let id = row.lake_table_id.map(TableId::new);
+    if id.is_some_and(|id| lake.table(id).is_some()) {
+        return None;
+    }
+    let name = foreign.met_by(&row.target_schema, &row.target_table)?;
+    Some(format!(
+        "the lake has a {}.{name} already, which this feeder did not make: drop it in DuckDB, then `duckfeeder resync {}.{}`",
+        row.target_schema, row.source_schema, row.source_table
+    ))
+}
+
 /// Whether the row is of a table of the same name, which is fed into the same lake table.
 fn was_made_again(row: &TableRow, plan: &TablePlan) -> bool {
     let selection = &plan.selection;
@@ -243,7 +268,13 @@ pub(crate) fn wanted_shapes<'a>(
         else {
             continue;
         };
-        if row.state != TableState::Pending && row.lake_table_id.is_some() {
+        let is_made = match row.state {
+            TableState::Pending => false,
+            // A resync makes it.
+            TableState::Error => true,
+            _ => row.lake_table_id.is_some(),
+        };
+        if is_made {
             continue;
         }
         let shape = lake_tables::stored_shape(row)?;

@@ -301,6 +301,25 @@ fn rows_in_other_files_are_copied_where_their_values_may_be_others() {
     assert!(follow(&known.to, &announced).is_none());
 }
 
+/// A column that came with another file, and that the stream has not got to yet.
+#[test]
+fn files_that_the_catalog_shows_too_early_are_the_next_changes() {
+    let settings = ColumnSettings::default();
+    let known = |found: &mut Found| {
+        let plan = found.plan.as_mut().unwrap();
+        plan.shape.altered_by = [(1, 1)].into();
+    };
+    let mut first = catalog(&[(1, ID), (2, A)], OID);
+    known(&mut first);
+    let first = by_catalog(&version(&[ID, A]), &first, &settings, FOLLOW, SINCE);
+    let mut ahead = catalog(&[(1, ID), (3, B)], 99);
+    known(&mut ahead);
+    let dropped = followed(&first.unwrap().unwrap().to, &[ID], &ahead, FOLLOW).unwrap();
+    assert_eq!(dropped.recopy, None);
+    let added = followed(&dropped.to, &[ID, B], &ahead, FOLLOW).unwrap();
+    assert!(added.recopy.unwrap().contains("not in the WAL"));
+}
+
 #[test]
 fn files_of_a_version_are_of_use_as_long_as_its_names_are_its_columns() {
     let first = version(&[ID, A]);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ducklake_catalog::{Lake, TableId};
 
 use crate::control::TableRow;
+use crate::current_view::view_name;
 use crate::dead_letters;
 use crate::error::{FeederError, FeederErrorKind};
 use crate::plan::TablePlan;
@@ -27,10 +28,18 @@ impl Foreign {
             .iter()
             .filter_map(|row| row.lake_table_id.map(TableId::new))
             .collect();
-        let own_names: BTreeSet<Name> = lake
+        let made = lake
             .tables()
             .filter(|table| own.contains(&table.id))
-            .flat_map(|table| names_in_lake(&table.name).map(|name| key(&table.schema_name, &name)))
+            .map(|table| (table.schema_name.as_str(), table.name.as_str()));
+        // The view of a table that somebody dropped is left.
+        let were_made = rows
+            .iter()
+            .filter(|row| row.lake_table_id.is_some())
+            .map(|row| (row.target_schema.as_str(), row.target_table.as_str()));
+        let own_views: BTreeSet<Name> = made
+            .chain(were_made)
+            .map(|(schema, name)| key(schema, &view_name(name)))
             .collect();
         let tables = lake
             .tables()
@@ -42,7 +51,7 @@ impl Foreign {
         });
         Self(
             tables
-                .chain(views.filter(|view| !own_names.contains(view)))
+                .chain(views.filter(|view| !own_views.contains(view)))
                 .collect(),
         )
     }
