@@ -175,15 +175,15 @@ pub(crate) fn by_catalog(
     let Some(plan) = found.plan.as_ref() else {
         return Ok(None);
     };
-    let now = plan.shape_as_fed(&version.shape);
-    if version.shape.agrees(&now) {
+    let now = &plan.shape;
+    if version.shape.agrees(now) {
         // The event trigger tells of rows for itself.
-        let is_known = found.rewritten.is_none() && version.shape.has_other_values(&now).is_some();
-        if !is_known || version.shape.has_rows_of(&now) {
+        let is_known = found.rewritten.is_none() && version.shape.has_other_values(now).is_some();
+        if !is_known || version.shape.has_rows_of(now) {
             return Ok(None);
         }
     }
-    let next = by_number(version, &now);
+    let next = by_number(version, now);
     evolve(version, next, found, settings, policy, since).map(Some)
 }
 
@@ -267,8 +267,7 @@ fn evolve(
     let mut changes = Changes::default();
     let mut recopy = Vec::new();
     let mut lake = LakeColumns::of(&version.lake);
-    let seen = found.plan.as_ref().map(|plan| plan.shape_as_fed(before));
-    let seen = seen.as_ref();
+    let seen = found.plan.as_ref().map(|plan| &plan.shape);
     let rewritten = found
         .rewritten
         .unwrap_or_else(|| seen.is_some_and(|seen| before.has_other_files(seen)));

@@ -84,18 +84,20 @@ impl Definitions {
             .zip(self.seen.keys())
             .filter_map(|(found, oid)| Some((*oid, found.plan.as_ref()?.keyless)))
             .collect();
-        let mut changed: Vec<(u32, Found)> = self
-            .seen
-            .iter()
-            .zip(found)
-            .filter(|((oid, (_, seen)), found)| {
-                let now = found.plan.as_ref().map(|plan| plan.shape_as_fed(seen));
-                now.is_some_and(|now| {
-                    again.contains(oid) || !seen.agrees(&now) || !seen.has_rows_of(&now)
-                })
-            })
-            .map(|((source_oid, _), found)| (*source_oid, found))
-            .collect();
+        let mut changed: Vec<(u32, Found)> = Vec::new();
+        for ((source_oid, (_, seen)), mut found) in self.seen.iter().zip(found) {
+            let Some(plan) = &mut found.plan else {
+                continue;
+            };
+            let now = plan.shape_as_fed(seen);
+            if again.contains(source_oid) || !seen.agrees(&now) {
+                changed.push((*source_oid, found));
+            } else if !seen.has_rows_of(&now) {
+                // Other files alone are no reason to feed what only a copy brings.
+                plan.shape = now;
+                changed.push((*source_oid, found));
+            }
+        }
         let mut redefined: Vec<&mut Found> = changed.iter_mut().map(|(_, found)| found).collect();
         table_look::add_stated(control, &mut redefined).await?;
         // Last: what fails is looked at again.
