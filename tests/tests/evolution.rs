@@ -17,6 +17,20 @@ fn fed() -> Result<(Rig, Feeder)> {
     Ok((rig, feeder))
 }
 
+/// A streaming table `t (id, a)` with a row in it, under this policy; with the event trigger where it is wanted.
+fn fed_under(policy: &str, ddl_trigger: bool) -> Result<(Rig, Feeder)> {
+    let rig = Rig::with(&Options::default(), |config| config.line("policy", policy))?;
+    if ddl_trigger {
+        rig.source(duckfeeder_tests::DDL_TRIGGER)?;
+    }
+    rig.source(
+        "create table t (id int primary key, a int); insert into t values (1, 1);
+         create table other (id int primary key)",
+    )?;
+    let feeder = rig.stream(&["t", "other"])?;
+    Ok((rig, feeder))
+}
+
 fn copies(rig: &Rig) -> Result<i64> {
     rig.lake
         .open()?
@@ -265,14 +279,7 @@ fn a_run_until_caught_up_follows_changes_without_rows() -> Result<()> {
 
 #[test]
 fn a_strict_table_stops_alone() -> Result<()> {
-    let rig = Rig::with(&Options::default(), |config| {
-        config.line("policy", "on_schema_change = \"additive_only\"")
-    })?;
-    rig.source(
-        "create table t (id int primary key, a int); insert into t values (1, 1);
-         create table other (id int primary key)",
-    )?;
-    let mut feeder = rig.stream(&["t", "other"])?;
+    let (rig, mut feeder) = fed_under("on_schema_change = \"additive_only\"", false)?;
     follow(
         &rig,
         &mut feeder,
@@ -435,15 +442,7 @@ fn the_event_trigger_tells_what_nothing_else_does() -> Result<()> {
 /// The numbers that later columns get are counted ahead of the commits.
 #[test]
 fn a_column_that_no_row_ever_had_does_not_stop_its_table() -> Result<()> {
-    let rig = Rig::with(&Options::default(), |config| {
-        config.line("policy", "on_drop_column = \"drop\"")
-    })?;
-    rig.source(duckfeeder_tests::DDL_TRIGGER)?;
-    rig.source(
-        "create table t (id int primary key, a int); insert into t values (1, 1);
-         create table other (id int primary key)",
-    )?;
-    let mut feeder = rig.stream(&["t", "other"])?;
+    let (rig, mut feeder) = fed_under("on_drop_column = \"drop\"", true)?;
     follow(
         &rig,
         &mut feeder,
